@@ -1,0 +1,1 @@
+"""Executors: backends that run jobs, each behind `weft.ports.Executor`."""

@@ -1,0 +1,206 @@
+"""Settings: one frozen object. Flags win over the environment (``WEFT_*``), which wins over ``weft.toml``.
+
+Nested settings are written ``WEFT_DOCKER__HOST`` in the environment and as tables in the file. Unknown keys stop
+the start. Secrets are ``SecretStr``.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from platformdirs import user_data_path
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Section(BaseModel):
+    """A table of the settings file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class DockerSettings(Section):
+    """The ``docker`` executor."""
+
+    host: str | None = None
+    """Address of the Docker Engine; the client's own default (``DOCKER_HOST``) when absent."""
+    network: bool = False
+    """Give containers a network when a task does not ask. Off: they have loopback only."""
+    allow_network: bool = False
+    """Let a task ask for a network with ``backend_parameters.network``."""
+    pids: int = 4096
+    """Most processes in one container."""
+    default_ram_gb: float = 2.0
+    """Memory limit of a task that names none (10**9 bytes)."""
+    tmpfs_mb: int = 1024
+    """Size of ``/tmp`` in containers where no input, output or volume lies there."""
+
+
+class ProcessSettings(Section):
+    """The ``process`` executor: steps on the host, in a bubblewrap sandbox where there is one."""
+
+    sandbox: bool = True
+    """Use ``bwrap`` if it is installed; without it a step still gets a process group and resource limits."""
+    network: bool = False
+    """Give steps the host's network."""
+
+
+class EngineSettings(Section):
+    """Workflow engines."""
+
+    max_running: int = 8
+    """Engines that run at once; other runs wait in QUEUED."""
+    warm_idle_seconds: float = 600.0
+    """How long a primed engine process is kept when no run needs it."""
+    default_image: str | None = None
+    """Image for workflow steps that name none; needed where the executor uses images."""
+    weft_image: str | None = None
+    """Image with weft and its engines in it, for steps that need the engine beside their command (``run:``, ``script:``)."""
+    time_limit_seconds: float | None = None
+    """Wall time of one run."""
+    memory_gb: float = 4.0
+    """Memory limit of one engine process (10**9 bytes)."""
+
+
+class S3Settings(Section):
+    """``s3://`` URLs."""
+
+    endpoint_url: str | None = None
+    """An S3 server other than AWS."""
+    profile: str | None = None
+    """Profile of the AWS configuration files."""
+    region: str | None = None
+    """Region; boto3's own default when absent."""
+    access_key_id: str | None = None
+    """Access key, where no profile is used."""
+    secret_access_key: SecretStr | None = None
+    """Secret key, where no profile is used."""
+
+
+class FetchSettings(Section):
+    """The guarded HTTP client that fetches on a stranger's word."""
+
+    allow_hosts: tuple[str, ...] = ()
+    """``host`` or ``host:port`` that may be fetched by plain http and on private or loopback addresses."""
+    only_listed: bool = False
+    """Fetch from listed hosts alone."""
+    max_bytes: int = 1 << 40
+    """Largest body."""
+    connect_seconds: float = 10.0
+    read_seconds: float = 60.0
+    """Longest silence while reading."""
+    total_seconds: float = 6 * 3600.0
+    """Longest time for one body."""
+
+
+class Settings(BaseSettings):
+    """All settings of weft."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WEFT_",
+        env_nested_delimiter="__",
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+    )
+
+    host: str = "127.0.0.1"
+    """Address to listen on."""
+    port: int = Field(default=8080, ge=0, le=65535)
+    """Port to listen on; 0 picks a free one."""
+    base_url: str | None = None
+    """The URL that clients see, when weft stands behind a proxy: absolute links are made of it."""
+    data: Path = Field(default_factory=lambda: user_data_path("weft"))
+    """Folder for the database and the jobs' files."""
+    database: str | None = None
+    """SQLAlchemy URL; ``sqlite:///DATA/weft.db`` when absent."""
+    allow_unauthenticated: bool = False
+    """Listen beyond loopback although nobody has to log in. Anybody who can reach the port can run programs."""
+    executor: str = "auto"
+    """Name of an executor, or ``auto``: the first usable of docker, process."""
+    max_running: int | None = None
+    """Tasks that run at once; the executor's own measure when absent."""
+    staging_threads: int = 8
+    """Jobs that are prepared or collected at once."""
+    file_roots: tuple[Path, ...] = ()
+    """Folders that ``file://`` URLs and bare paths may name."""
+    writable_inputs: bool = False
+    """Mount ``file://`` inputs writable in place instead of read-only (Toil needs this)."""
+    max_body_bytes: int = 16 << 20
+    """Largest request body of JSON."""
+    max_content_bytes: int = 1 << 20
+    """Largest ``content`` of one input, in bytes of UTF-8; TES asks for at least 128 KiB."""
+    max_attachment_bytes: int = 1 << 30
+    """Largest sum of a run's attachments."""
+    log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
+    log_json: bool = False
+    """Log one JSON object a line."""
+    log_tail_bytes: int = 10_000
+    """How much of the end of each stdout and stderr the FULL view shows."""
+    max_log_bytes: int = 64 << 20
+    """How much captured stdout or stderr is kept on disk where a step names no path for it."""
+    time_limit_seconds: float | None = None
+    """Wall time of one task's attempt."""
+    lease_seconds: float = 30.0
+    """How long a worker that fell silent keeps its jobs."""
+    beat_seconds: float = 1.0
+    """Pause between looks at executors that do not wake the worker, and between saves of live logs."""
+    service_id: str = "org.weft.local"
+    """Reverse domain name for service-info; ``.tes`` and ``.wes`` are appended."""
+    service_name: str = "weft"
+    """Name for service-info."""
+    organization_name: str = "weft"
+    """For service-info."""
+    organization_url: str = "https://weft.example.org"
+    """For service-info."""
+    docker: DockerSettings = DockerSettings()
+    process: ProcessSettings = ProcessSettings()
+    engine: EngineSettings = EngineSettings()
+    s3: S3Settings = S3Settings()
+    fetch: FetchSettings = FetchSettings()
+
+    @property
+    def database_url(self) -> str:
+        """The URL that is in force."""
+        return self.database or f"sqlite:///{self.data / 'weft.db'}"
+
+    @property
+    def engine_socket(self) -> Path:
+        """The Unix socket on which engines reach the API."""
+        return self.data / "engine.sock"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order the sources: flags, environment, file."""
+        file = settings_file()
+        sources: tuple[PydanticBaseSettingsSource, ...] = (init_settings, env_settings)
+        if file is not None:
+            sources += (TomlConfigSettingsSource(settings_cls, toml_file=file),)
+        return sources
+
+
+def settings_file() -> Path | None:
+    """Return the settings file: ``WEFT_CONFIG`` if set, else ``weft.toml`` here, else none."""
+    named = os.environ.get("WEFT_CONFIG")
+    if named:
+        return Path(named)
+    here = Path("weft.toml")
+    return here if here.is_file() else None
+
+
+def load(**flags: Any) -> Settings:
+    """Read the settings; ``flags`` that are None count as not given.
+
+    :raises pydantic.ValidationError: an unknown key or a bad value; says which.
+    """
+    return Settings(**{name: value for name, value in flags.items() if value is not None})

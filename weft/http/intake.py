@@ -1,0 +1,121 @@
+"""Bound what a client may send: bodies are counted while they stream, and refused before they are read."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.types import Message, Receive, Scope
+
+from weft.errors import InvalidRequest, TooLarge, UnsupportedMediaType, WeftError
+
+#: How long the rest of a refused body is read and thrown away, so that the client gets to read the answer.
+LINGER_SECONDS = 1.0
+_BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+class ClientGone(WeftError):
+    """The client closed the connection before it had sent its request."""
+
+
+class Intake:
+    """The body of one request."""
+
+    def __init__(self, scope: Scope, receive: Receive, *, max_body: int, max_form: int) -> None:
+        self._scope = scope
+        self._receive = receive
+        self._form = content_type_of(scope).startswith("multipart/")
+        self._limit = max_form if self._form else max_body
+        self._count = 0
+        #: Whether nothing more will come.
+        self.finished = scope["method"] not in _BODY_METHODS
+
+    async def open(self) -> Receive:
+        """Return the ``receive`` for the application; a body that is no form is read here as a whole.
+
+        :raises TooLarge: the body is, or says it will be, larger than the limit.
+        """
+        if self.finished:
+            return self._receive
+        self._check(_declared_length(self._scope))
+        if self._form:
+            return self._counted
+        chunks = []
+        while not self.finished:
+            chunks.append((await self._counted()).get("body", b""))
+        body = b"".join(chunks)
+        _set_length(self._scope, len(body))
+        return _replay(body, self._receive)
+
+    async def linger(self) -> None:
+        """Throw away the rest of a body that was refused, for at most ``LINGER_SECONDS``."""
+        try:
+            async with asyncio.timeout(LINGER_SECONDS):
+                while not self.finished:
+                    message = await self._receive()
+                    self.finished = message["type"] != "http.request" or not message.get("more_body", False)
+        except TimeoutError:
+            return
+
+    async def _counted(self) -> Message:
+        message = await self._receive()
+        if message["type"] == "http.disconnect":
+            self.finished = True
+            raise ClientGone
+        self.finished = not message.get("more_body", False)
+        self._count += len(message.get("body", b""))
+        self._check(self._count)
+        return message
+
+    def _check(self, length: int) -> None:
+        if length > self._limit:
+            raise TooLarge(
+                f"the request is larger than {self._limit} bytes",
+                remedy="send less, or pass large data by URL",
+            )
+
+
+def content_type_of(scope: Scope) -> str:
+    """Return the media type in lower case and normalise the header, for those who compare it as it stands.
+
+    :raises UnsupportedMediaType: there is more than one.
+    """
+    found = [index for index, (name, _) in enumerate(scope["headers"]) if name == b"content-type"]
+    if not found:
+        return ""
+    if len(found) > 1:
+        raise UnsupportedMediaType("the request has more than one Content-Type header", remedy="send one")
+    value: bytes = scope["headers"][found[0]][1]
+    media_type, semicolon, rest = value.partition(b";")
+    media_type = media_type.strip().lower()
+    headers = list(scope["headers"])
+    if media_type:
+        headers[found[0]] = (b"content-type", media_type + semicolon + rest)
+    else:
+        del headers[found[0]]
+    scope["headers"] = headers
+    return media_type.decode("latin-1")
+
+
+def _declared_length(scope: Scope) -> int:
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > 18:
+                raise InvalidRequest("the Content-Length header is not a number of bytes")
+            return int(value)
+    return 0
+
+
+def _set_length(scope: Scope, length: int) -> None:
+    dropped = (b"content-length", b"transfer-encoding")
+    headers = [(name, value) for name, value in scope["headers"] if name not in dropped]
+    scope["headers"] = [*headers, (b"content-length", str(length).encode())]
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    pending: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return replay

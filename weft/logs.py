@@ -1,0 +1,69 @@
+"""Log events, not prose: ``log.info("job moved", job=…, target=…)`` as one readable line, or as JSON."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+
+
+class EventLogger:
+    """A thin skin over ``logging`` that takes an event's fields as keywords."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def debug(self, event: str, **fields: Any) -> None:
+        """Log something for developers."""
+        self._log(logging.DEBUG, event, fields)
+
+    def info(self, event: str, **fields: Any) -> None:
+        """Log something that happened."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        """Log something an operator should know."""
+        self._log(logging.WARNING, event, fields)
+
+    def exception(self, event: str, **fields: Any) -> None:
+        """Log an unexpected error with its traceback."""
+        self._logger.error(event, extra={"fields": fields}, exc_info=True)
+
+    def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, event, extra={"fields": fields})
+
+
+def get_logger(name: str) -> EventLogger:
+    """Return the logger of a module."""
+    return EventLogger(logging.getLogger(name))
+
+
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = getattr(record, "fields", {})
+        tail = "".join(f" {key}={value}" for key, value in fields.items() if value is not None)
+        line = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')} {record.levelname:<7} {record.getMessage()}{tail}"
+        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, Any] = {"at": record.created, "level": record.levelname, "event": record.getMessage()}
+        entry.update(getattr(record, "fields", {}))
+        if record.exc_info is not None:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return orjson.dumps(entry, default=str).decode()
+
+
+def configure(level: str = "INFO", *, as_json: bool = False) -> None:
+    """Send weft's events to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Json() if as_json else _Text())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    for name in ("weft", "executors", "tes_service", "wes_service"):
+        logging.getLogger(name).setLevel(level.upper())

@@ -1,0 +1,182 @@
+"""How a task and a run become submissions, and how their results are collected: the two ``dispatch.Preparation``s."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from weft.clock import Clock
+from weft.dispatch import Collected, Prepared
+from weft.errors import InvalidRequest, StagingFailed
+from weft.folders import AttemptFolder, Folders
+from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
+from weft.ports import Engine
+from weft.staging.collect import collect
+from weft.staging.stagers import Root, Stagers
+from weft.staging.transfer import prepare
+from weft.states import DRIVEN, State
+from weft.store.store import Store
+
+#: Jobs run as users of their own from this range, so that no two share files; nobody has an account there.
+FIRST_UID = 600_100_000
+UIDS = 99_999_999
+
+
+def uid_of(job: Job) -> int | None:
+    """Return the user that a job's steps run as; tasks of one run share the run's. None where weft is not root."""
+    if os.geteuid() != 0:
+        return None
+    return FIRST_UID + zlib.crc32((job.parent or job.id).encode()) % UIDS
+
+
+class Fetch(Protocol):
+    """The part of the guarded HTTP client that is used here."""
+
+    def download(self, url: str, target: Path) -> None:
+        """Write what is at ``url`` to ``target``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPreparation:
+    """Stages a task's inputs in and its outputs out."""
+
+    stagers: Stagers
+    folders: Folders
+    writable_inputs: bool = False
+
+    def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
+        """Make the attempt's folder with everything that the steps will see."""
+        uid = uid_of(job)
+        _fresh(folder)
+        task = job.task
+        stagers = self.stagers.with_roots(self._roots(job))
+        staged = prepare(task, folder, stagers, uid=uid, gid=uid, writable_inputs=self.writable_inputs)
+        work = Submission(
+            key=job.key,
+            job_id=job.id,
+            attempt=job.attempt,
+            kind=job.kind,
+            steps=task.steps,
+            folder=folder.root,
+            mounts=staged.mounts,
+            resources=task.resources or Resources(),
+            uid=uid,
+            gid=uid,
+        )
+        return Prepared(work=work, messages=staged.messages)
+
+    def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
+        """Upload the outputs."""
+        stagers = self.stagers.with_roots(self._roots(job))
+        kept = collect(job.task, work.mounts, stagers, best_effort=best_effort)
+        return Collected(outputs=kept.stored, messages=kept.messages)
+
+    def close(self, job: Job) -> None:
+        """Nothing is held."""
+
+    def _roots(self, job: Job) -> tuple[Root, ...]:
+        return () if job.parent is None else (Root(self.folders.work(job.parent), writable=True),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPreparation:
+    """Starts a run's engine with its one way out, and ends with it whatever it left behind."""
+
+    store: Store
+    folders: Folders
+    engines: Mapping[str, Engine]
+    fetch: Fetch
+    tes_url: str
+    clock: Clock
+    log: Callable[[str], None] = lambda _message: None
+
+    def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
+        """Fetch a workflow that is named by URL, make the run-scoped token, and ask the engine for its command."""
+        uid = uid_of(job)
+        run = job.run
+        engine = self.engines.get(run.workflow_engine)
+        if engine is None:
+            raise InvalidRequest(f"workflow engine {run.workflow_engine} is no longer installed here")
+        _fresh(folder)
+        workspace = self.folders.work(job.id)
+        workspace.mkdir(parents=True, exist_ok=True)
+        run = self._fetched(run, workspace)
+        token_file = folder.control / "token"
+        self.store.revoke_tokens(job.id)
+        principal = Principal(issuer=_issuer(job.owner), subject=_subject(job.owner), run=job.id)
+        _write_secret(token_file, self.store.create_token(principal, now=self.clock(), expires_at=None))
+        outcome = workspace / ".weft" / "outcome.json"
+        outcome.parent.mkdir(exist_ok=True)
+        outcome.unlink(missing_ok=True)
+        step = engine.step(run, workspace, outcome, self.tes_url, token_file)
+        if uid is not None:
+            for path in (workspace, *workspace.rglob("*"), token_file, folder.logs):
+                os.chown(path, uid, uid, follow_symlinks=False)
+        work = Submission(
+            key=job.key,
+            job_id=job.id,
+            attempt=job.attempt,
+            kind=Kind.RUN,
+            steps=(step,),
+            folder=folder.root,
+            mounts=(Mount(source=workspace, target=str(workspace)),),
+            uid=uid,
+            gid=uid,
+        )
+        return Prepared(work=work)
+
+    def _fetched(self, run: Run, workspace: Path) -> Run:
+        parts = urlsplit(run.workflow_url)
+        if parts.scheme not in ("http", "https"):
+            return run
+        name = Path(parts.path).name or "workflow"
+        target = workspace / name
+        if not target.exists():
+            try:
+                self.fetch.download(parts._replace(fragment="").geturl(), target)
+            except (InvalidRequest, StagingFailed) as error:
+                raise StagingFailed(f"workflow_url: {error.message}") from error
+        return replace(run, workflow_url=f"{name}#{parts.fragment}" if parts.fragment else name)
+
+    def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
+        """Read the engine's output object."""
+        engine = self.engines.get(job.run.workflow_engine)
+        outcome = self.folders.work(job.id) / ".weft" / "outcome.json"
+        if engine is None or not outcome.is_file():
+            return Collected()
+        return Collected(run_outputs=engine.outputs(outcome))
+
+    def close(self, job: Job) -> None:
+        """End the token and every task that the engine left behind."""
+        self.store.revoke_tokens(job.id)
+        for task_id in self.store.children(job.id, DRIVEN | {State.QUEUED}):
+            self.store.request_cancel(task_id, now=self.clock(), message="cancelled: the run that it belongs to ended")
+
+
+def _fresh(folder: AttemptFolder) -> None:
+    """Make the attempt's folder anew: what a worker that died staged by half is redone."""
+    shutil.rmtree(folder.root, ignore_errors=True)
+    for path in (folder.mounts, folder.logs, folder.control):
+        path.mkdir(parents=True)
+    folder.root.chmod(0o711)
+
+
+def _write_secret(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o400)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+
+
+def _issuer(owner: str) -> str:
+    return owner.partition("|")[0]
+
+
+def _subject(owner: str) -> str:
+    return owner.partition("|")[2]

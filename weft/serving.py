@@ -1,0 +1,103 @@
+"""Serve the ASGI application on one TCP port and, for engines, on a Unix socket; Ctrl-C stops cleanly."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from weft.config import Settings
+from weft.errors import InvalidRequest
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Bind the TCP port; port 0 picks a free one.
+
+    :raises InvalidRequest: the address is taken or is not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    tcp = socket.socket(family, socket.SOCK_STREAM)
+    tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        tcp.bind((settings.host, settings.port))
+        tcp.listen(2048)
+    except OSError as error:
+        tcp.close()
+        raise InvalidRequest(
+            f"cannot listen on {settings.host}:{settings.port}: {error.strerror}",
+            field="port",
+            remedy="choose another --port, or --port 0 for a free one",
+        ) from error
+    return tcp
+
+
+def listen_for_engines(path: Path) -> socket.socket:
+    """Bind the engines' Unix socket; who may use it is decided by the token that each request carries."""
+    path.unlink(missing_ok=True)
+    unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:  # the folder's descriptor keeps the address short, whatever the length of the data folder's path
+        unix.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
+    path.chmod(0o666)
+    unix.listen(2048)
+    return unix
+
+
+def url_of(tcp: socket.socket) -> str:
+    """Return the URL of a bound TCP socket."""
+    host, port = tcp.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(app: Any, settings: Settings, *, tcp: socket.socket, on_ready: Callable[[], None]) -> None:
+    """Answer requests until SIGINT or SIGTERM."""
+    config = uvicorn.Config(
+        app,
+        loop="uvloop",
+        http="httptools",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+    )
+    with ExitStack() as cleanup:
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again when it has stopped
+            cleanup.callback(signal.signal, number, signal.signal(number, lambda *_: None))
+        unix = listen_for_engines(settings.engine_socket)
+        cleanup.callback(settings.engine_socket.unlink, missing_ok=True)
+        cleanup.callback(unix.close)
+        server = _Server(config, on_ready)
+        server.run(sockets=[tcp, unix])
+
+
+class _Server(uvicorn.Server):
+    """Says when it is ready, and leaves the process's exit to its caller."""
+
+    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_ready = on_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started:
+            self._on_ready()
+
+
+def wait_for_signal() -> None:
+    """Block until SIGINT or SIGTERM, for a process that serves no HTTP."""
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+
+
+def block_signals() -> None:
+    """Let ``wait_for_signal`` receive what would otherwise end the process; call before threads start."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

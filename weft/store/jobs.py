@@ -1,0 +1,162 @@
+"""Jobs: made, found, counted, removed. What changes a job's state is in ``moves``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import cache
+
+from sqlalchemy import Select, bindparam, delete, func, insert, select
+
+from weft.errors import Conflict
+from weft.model import Job, Kind, NewJob
+from weft.states import STORED, TERMINAL, State
+from weft.store.history import add_event, first_event
+from weft.store.link import Link, Prepared
+from weft.store.rows import Row, clean, document_bytes, has_content, job_columns, packed
+from weft.store.schema import LEASED, attempts, events, is_in, jobs, tags, tails
+
+_INSERT = Prepared(insert(jobs))
+_ADD_TAG = Prepared(insert(tags))
+_BY_ID = Prepared(select(*job_columns(jobs)).where(jobs.c.id == bindparam("id")))
+_BY_KEY = Prepared(
+    select(*job_columns(jobs)).where(
+        jobs.c.owner == bindparam("owner"),
+        jobs.c.kind == bindparam("kind"),
+        jobs.c.idempotency_key == bindparam("idempotency_key"),
+        jobs.c.idempotency_key.is_not(None),  # lets SQLite use the partial index
+    )
+)
+_STATE = Prepared(select(jobs.c.state).where(jobs.c.id == bindparam("id")).with_for_update())
+_LIVE = Prepared(select(jobs.c.id, jobs.c.attempt).where(LEASED))
+_DRIVEN_BY = Prepared(select(*job_columns(jobs)).where(LEASED, jobs.c.lease_owner == bindparam("worker")))
+
+#: States of a run in which it takes no more tasks.
+_CLOSED = TERMINAL | {State.CANCELING}
+
+
+def create(link: Link, new: NewJob) -> Job:
+    """Store a QUEUED job with its first event; an idempotency key seen before returns the job it made.
+
+    :raises Conflict: the run that this task says it belongs to is over, or is being cancelled.
+    :raises InvalidRequest: the document holds what cannot be stored.
+    """
+    if new.idempotency_key is not None:
+        known = link.one(_BY_KEY, owner=new.owner, kind=new.kind.value, idempotency_key=new.idempotency_key)
+        if known is not None:
+            return Row._make(known).job
+    if new.parent is not None:
+        _check_parent(link, new.parent)
+    row = _row_of(new)
+    link.run(_INSERT, **row._asdict(), not_before=0.0, idempotency_key=new.idempotency_key)
+    for key, value in new.tags.items():
+        link.run(_ADD_TAG, key=key, value=value, job_id=new.id)
+    first_event(link, new.id, at=new.created_at)
+    for message in new.messages:
+        add_event(link, new.id, 0, at=new.created_at, message=message)
+    return row.job
+
+
+def get(link: Link, job_id: str) -> Row | None:
+    """Return the job's row."""
+    found = link.one(_BY_ID, id=job_id)
+    return None if found is None else Row._make(found)
+
+
+def state_of(link: Link, job_id: str) -> State | None:
+    """Return the state, which nobody else may change until this transaction ends."""
+    found = link.one(_STATE, id=job_id)
+    return None if found is None else State(found[0])
+
+
+def counts(link: Link, kind: Kind, owner: str | None) -> Mapping[State, int]:
+    """Count the jobs in each state in which a job can rest."""
+    params = {"kind": kind.value} if owner is None else {"kind": kind.value, "owner": owner}
+    found = {State(state): int(number) for state, number in link.all(_counts(owner is not None), **params)}
+    return {state: found.get(state, 0) for state in sorted(STORED)}
+
+
+def children(link: Link, run_id: str, states: Collection[State]) -> tuple[str, ...]:
+    """Return the ids of a run's tasks that are in these states, oldest first."""
+    return tuple(job_id for (job_id,) in link.all(_children(frozenset(states)), parent=run_id))
+
+
+def driven_by(link: Link, worker: str) -> tuple[Job, ...]:
+    """Return the jobs whose lease this worker holds, oldest first."""
+    found = (Row._make(row).job for row in link.all(_DRIVEN_BY, worker=worker))
+    return tuple(sorted(found, key=lambda job: job.id))
+
+
+def live_keys(link: Link) -> frozenset[str]:
+    """Return the keys of the attempts that may have a native job."""
+    return frozenset(f"{job_id}-{attempt}" for job_id, attempt in link.all(_LIVE))
+
+
+def remove(link: Link, job_id: str) -> bool:
+    """Remove a terminal job and all that is known of it; False when there is none such."""
+    row = get(link, job_id)
+    if row is None or State(row.state) not in TERMINAL:
+        return False
+    for key, value in row.job.tags.items():
+        link.run(_remove_tag(), key=key, value=value, job_id=job_id)
+    for table in (tails, events, attempts):
+        link.run(Prepared(delete(table).where(table.c.job_id == bindparam("job_id"))), job_id=job_id)
+    return link.run(Prepared(delete(jobs).where(jobs.c.id == bindparam("id"))), id=job_id) == 1
+
+
+def _row_of(new: NewJob) -> Row:
+    same_tags = dict(new.tags) == new.document.get("tags", {})
+    return Row(
+        id=new.id,
+        kind=new.kind.value,
+        state=State.QUEUED.value,
+        owner=new.owner,
+        document=document_bytes(new.document),
+        has_content=has_content(new.document),
+        created_at=new.created_at,
+        name=clean(new.name),
+        tags=None if same_tags else packed(dict(new.tags)),
+        parent=new.parent,
+        attempt=0,
+        max_attempts=new.max_attempts,
+        priority=new.priority,
+        started_at=None,
+        ended_at=None,
+        lease_owner=None,
+        lease_until=None,
+        executor=None,
+        native_id=None,
+        outputs=None,
+    )
+
+
+def _check_parent(link: Link, run_id: str) -> None:
+    """A task that came after its run was cancelled would outlive it."""
+    state = state_of(link, run_id)
+    if state in _CLOSED:
+        raise Conflict(f"run {run_id} is {state}: it takes no more tasks")
+
+
+@cache
+def _counts(owned: bool) -> Prepared:
+    statement: Select[tuple[str, int]] = select(jobs.c.state, func.count()).where(jobs.c.kind == bindparam("kind"))
+    if owned:
+        statement = statement.where(jobs.c.owner == bindparam("owner"))
+    return Prepared(statement.group_by(jobs.c.state))
+
+
+@cache
+def _children(states: frozenset[State]) -> Prepared:
+    return Prepared(
+        select(jobs.c.id)
+        .where(jobs.c.parent == bindparam("parent"), jobs.c.parent.is_not(None), is_in(jobs.c.state, states))
+        .order_by(jobs.c.id)
+    )
+
+
+@cache
+def _remove_tag() -> Prepared:
+    return Prepared(
+        delete(tags).where(
+            tags.c.key == bindparam("key"), tags.c.value == bindparam("value"), tags.c.job_id == bindparam("job_id")
+        )
+    )

@@ -1,0 +1,188 @@
+"""The tables: what may stand in the database. The schema itself refuses rows that the law does not know.
+
+Times are seconds since the epoch. JSON is kept as bytes, because answers are made of those bytes unread. Ids sort
+by time, so ``id DESC`` is newest first. A change here needs a new file in ``migrations/versions``;
+``tests/store/test_schema.py`` compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    literal_column,
+)
+
+from weft.model import Kind
+from weft.states import DRIVEN, STORED, TERMINAL, State
+
+#: The newest file in ``migrations/versions``: a database at this revision needs no Alembic at start.
+HEAD = "0001"
+
+metadata = MetaData()
+
+#: Text that is compared by code point, so that a prefix is a range of the index.
+_BYTEWISE = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+def words(values: Iterable[State | Kind]) -> str:
+    """Write a closed set of words as an SQL list, in a fixed order."""
+    return ", ".join(f"'{value.value}'" for value in sorted(values))
+
+
+def is_in(column: Column[str], states: Iterable[State]) -> ColumnElement[bool]:
+    """Compare with states that stand in the statement's text: only then may SQLite use a partial index."""
+    return column.in_([literal_column(f"'{state.value}'", Text) for state in sorted(states)])
+
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("name", _BYTEWISE),
+    Column("parent", Text),
+    Column("document", LargeBinary, nullable=False),
+    # Only where they are not the document's own.
+    Column("tags", LargeBinary),
+    # A task with ``inputs[].content``: without any, the BASIC view may paste the document's bytes.
+    Column("has_content", Boolean, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("max_attempts", Integer, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("not_before", Double, nullable=False),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("lease_owner", Text),
+    Column("lease_until", Double),
+    Column("executor", Text),
+    Column("native_id", Text),
+    Column("outputs", LargeBinary),
+    Column("idempotency_key", Text),
+    CheckConstraint(f"kind IN ({words(Kind)})", name="jobs_kind"),
+    CheckConstraint(f"state IN ({words(STORED)})", name="jobs_state"),
+    CheckConstraint(f"(ended_at IS NOT NULL) = (state IN ({words(TERMINAL)}))", name="jobs_ended"),
+    CheckConstraint(f"(lease_owner IS NOT NULL) = (state IN ({words(DRIVEN)}))", name="jobs_leased"),
+    CheckConstraint("(lease_owner IS NULL) = (lease_until IS NULL)", name="jobs_lease_whole"),
+    CheckConstraint("(executor IS NULL) = (native_id IS NULL)", name="jobs_handle_whole"),
+    CheckConstraint("attempt >= 0 AND max_attempts >= 1", name="jobs_attempt"),
+)
+
+
+def _partial(name: str, *columns: Column[str] | ColumnElement[str], where: ColumnElement[bool], unique: bool) -> Index:
+    return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+QUEUED = jobs.c.state == literal_column(f"'{State.QUEUED.value}'", Text)
+LEASED = jobs.c.lease_owner.is_not(None)
+
+_partial("jobs_claim", jobs.c.kind, jobs.c.priority.desc(), jobs.c.id, where=QUEUED, unique=False)
+_partial("jobs_lease", jobs.c.lease_until, where=LEASED, unique=False)
+_partial("jobs_parent", jobs.c.parent, jobs.c.id, where=jobs.c.parent.is_not(None), unique=False)
+_partial("jobs_name", jobs.c.kind, jobs.c.name, jobs.c.id, where=jobs.c.name.is_not(None), unique=False)
+_partial(
+    "jobs_idempotency",
+    jobs.c.owner,
+    jobs.c.kind,
+    jobs.c.idempotency_key,
+    where=jobs.c.idempotency_key.is_not(None),
+    unique=True,
+)
+Index("jobs_by_kind", jobs.c.kind, jobs.c.id)
+Index("jobs_by_state", jobs.c.kind, jobs.c.state, jobs.c.id)
+Index("jobs_by_owner", jobs.c.kind, jobs.c.owner, jobs.c.id)
+
+
+def _of_a_job(*, primary_key: bool = True) -> Column[str]:
+    return Column("job_id", Text, ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=primary_key)
+
+
+# No foreign key: removing a job names its tags one by one, which spares an index over ``job_id`` on every insert.
+tags = Table(
+    "tags",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, primary_key=True),
+    Column("job_id", Text, primary_key=True),
+    Index("tags_by_key", "key", "job_id"),
+    sqlite_with_rowid=False,
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _of_a_job(),
+    Column("number", Integer, primary_key=True),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    Column("executor", Text),
+    Column("native_id", Text),
+    Column("steps", LargeBinary),
+    Column("outputs", LargeBinary),
+    Column("metadata", LargeBinary),
+    CheckConstraint("number >= 1", name="attempts_number"),
+    sqlite_with_rowid=False,
+)
+
+events = Table(
+    "events",
+    metadata,
+    _of_a_job(),
+    # Counts from 1 within the job: one tree, and a job's events lie side by side.
+    Column("seq", Integer, primary_key=True),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("source", Text),
+    Column("target", Text),
+    Column("message", Text),
+    CheckConstraint("target IS NOT NULL OR message IS NOT NULL", name="events_say_something"),
+    sqlite_with_rowid=False,
+)
+
+# Bytes, because programs write what is not text, NUL among it.
+tails = Table(
+    "tails",
+    metadata,
+    _of_a_job(),
+    Column("attempt", Integer, primary_key=True),
+    Column("step", Integer, primary_key=True),
+    Column("stdout", LargeBinary, nullable=False),
+    Column("stderr", LargeBinary, nullable=False),
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    # SHA-256 of the token; the token itself is never stored.
+    Column("hash", LargeBinary, primary_key=True),
+    Column("issuer", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("roles", LargeBinary, nullable=False),
+    Column("run", Text),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double),
+)
+_partial("tokens_by_run", tokens.c.run, where=tokens.c.run.is_not(None), unique=False)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("heartbeat_at", Double, nullable=False),
+    Column("capabilities", LargeBinary, nullable=False),
+)

@@ -1,0 +1,285 @@
+"""The eight operations of WES: translate in, ask the store, translate out. Knows nothing of any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import zip_longest
+
+from weft import __version__, submissions
+from weft.clock import Clock, NewId
+from weft.config import Settings
+from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from weft.folders import Folders
+from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
+from weft.ports import Engine
+from weft.states import STORED, State
+from weft.store.store import Filters, Store
+from wes_service import beneath, matching, service_info, translate
+from wes_service.attachments import Intake, Limits
+from wes_service.forms import Fields, Readable, read_body
+from wes_service.references import CheckUrl, check_reference
+from wes_service.translate import Links
+from wes_service.wire import parse
+
+_PAGE = 100
+_LARGEST_PAGE = 1000
+_LONGEST_KEY = 255
+_LIVE = STORED - {state for state in State if state.terminal} - {State.CANCELING}
+
+
+class WesApi:
+    """WES 1.1.0 over the store."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        settings: Settings,
+        engines: Mapping[str, Engine],
+        check_url: CheckUrl,
+        schemes: Collection[str],
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        """Keep the collaborators; ``schemes`` are those of the URLs that weft can stage."""
+        self.store = store
+        self.settings = settings
+        self.engines = tuple(engines.values())
+        self.check_url = check_url
+        self.schemes = schemes
+        self.clock = clock
+        self.new_id = new_id
+        self.folders = Folders(settings.data)
+        self.limits = Limits(part_bytes=settings.max_attachment_bytes, total_bytes=settings.max_attachment_bytes)
+
+    # -- service -----------------------------------------------------------------------------------------------
+
+    def get_service_info(self, principal: Principal | None) -> JsonObject:
+        """Give ``ServiceInfo``; the counts are those of the caller's own runs."""
+        counts = {} if principal is None else self.store.counts(Kind.RUN, principal.name)
+        return service_info.document(self.settings, self.engines, self.schemes, counts, version=__version__)
+
+    # -- create ------------------------------------------------------------------------------------------------
+
+    def run_workflow(
+        self, principal: Principal, *, content_type: str | None, body: Readable, idempotency_key: str | None = None
+    ) -> JsonObject:
+        """Store a run with its attachments; nothing is left of one that is refused.
+
+        :raises InvalidRequest: names the field and the remedy.
+        :raises Conflict: the idempotency key belongs to a different request.
+        """
+        _no_engine(principal)
+        key = _checked_key(idempotency_key)
+        now = self.clock()
+        run_id = self.new_id(now)
+        intake = Intake(folder=self.folders.work(run_id), limits=self.limits)
+        try:
+            fields = read_body(content_type, body, intake, most_text=self.settings.max_body_bytes)
+            run = self._understood(fields, intake.names)
+            intake.seal()
+            job = self.store.create(_new_job(run_id, run, principal, now, key, fields.unknown))
+        except BaseException:
+            intake.discard()
+            raise
+        if job.id != run_id:
+            intake.discard()
+            if job.document != run_to_json(run):
+                raise Conflict("the Idempotency-Key was sent before with a different request", field="Idempotency-Key")
+        return {"run_id": job.id}
+
+    def _understood(self, fields: Fields, attached: Sequence[str]) -> Run:
+        form = parse(fields.values)
+        match = matching.choose(form, self.engines)
+        check_reference(form.workflow_url, attached=bool(attached), check_url=self.check_url)
+        info = match.engine.info
+        run = Run(
+            workflow_type=match.workflow_type,
+            workflow_type_version=match.workflow_type_version,
+            workflow_url=form.workflow_url,
+            workflow_params=form.workflow_params,
+            workflow_engine=info.name,
+            workflow_engine_version=info.version,
+            workflow_engine_parameters=form.workflow_engine_parameters,
+            tags=form.tags,
+        )
+        match.engine.validate(run)
+        return run
+
+    # -- read --------------------------------------------------------------------------------------------------
+
+    def list_runs(
+        self,
+        principal: Principal,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+        state: str | None = None,
+        tag_key: Sequence[str] = (),
+        tag_value: Sequence[str] = (),
+    ) -> JsonObject:
+        """Give ``RunListResponse``: the caller's runs, newest first."""
+        filters = Filters(owner=principal.name, state=_state(state), tags=_tags(tag_key, tag_value))
+        page = self.store.page(Kind.RUN, filters, _size(page_size), page_token or None)
+        return {
+            "runs": [translate.run_summary(job) for job in page.jobs],
+            "next_page_token": page.next_token or "",
+        }
+
+    def get_run_status(self, principal: Principal, run_id: str) -> JsonObject:
+        """Give ``RunStatus``."""
+        return translate.run_status(self.run(principal, run_id))
+
+    def get_run_log(self, principal: Principal, run_id: str, links: Links) -> JsonObject:
+        """Give ``RunLog`` with the newest tasks in ``task_logs``."""
+        job = self.run(principal, run_id)
+        work = self.folders.work(run_id)
+
+        def is_file(path: str) -> bool:
+            parts = translate.path_parts(path)
+            return parts is not None and beneath.size_of(work, parts) is not None
+
+        return translate.run_log(
+            job,
+            links=links,
+            attempts=self.attempts(job),
+            events=self.store.events(run_id),
+            command=self._command(job),
+            task_logs=self._page_of_tasks(principal, run_id, links, _PAGE, None)["task_logs"],
+            is_file=is_file,
+        )
+
+    def list_tasks(
+        self,
+        principal: Principal,
+        run_id: str,
+        links: Links,
+        *,
+        page_size: int | None = None,
+        page_token: str | None = None,
+    ) -> JsonObject:
+        """Give ``TaskListResponse``: the run's tasks, newest first."""
+        self.run(principal, run_id)
+        return self._page_of_tasks(principal, run_id, links, _size(page_size), page_token or None)
+
+    def get_task(self, principal: Principal, run_id: str, task_id: str, links: Links) -> JsonObject:
+        """Give ``TaskLog``."""
+        job = self.task(principal, run_id, task_id)
+        return self._task_log(job, run_id, links, self.attempts(job))
+
+    def _page_of_tasks(
+        self, principal: Principal, run_id: str, links: Links, size: int, token: str | None
+    ) -> JsonObject:
+        page = self.store.page(Kind.TASK, Filters(owner=principal.name, parent=run_id), size, token)
+        attempts = self.store.attempts([job.id for job in page.jobs])
+        return {
+            "task_logs": [self._task_log(job, run_id, links, attempts.get(job.id, ())) for job in page.jobs],
+            "next_page_token": page.next_token or "",
+        }
+
+    def _task_log(self, job: Job, run_id: str, links: Links, attempts: Sequence[Attempt]) -> JsonObject:
+        return translate.task_log(job, run_id, links=links, attempts=attempts, events=self.store.events(job.id))
+
+    def _command(self, job: Job) -> tuple[str, ...]:
+        """Return the engine's command as it was submitted; empty before that."""
+        work = submissions.load(self.folders.attempt(job.id, job.attempt).root) if job.attempt else None
+        return work.steps[0].command if work is not None and work.steps else ()
+
+    # -- cancel ------------------------------------------------------------------------------------------------
+
+    def cancel_run(self, principal: Principal, run_id: str) -> JsonObject:
+        """Ask for the end of the engine and of every task of the run; nothing changes for a run that has ended."""
+        _no_engine(principal)
+        job = self.run(principal, run_id)
+        if not job.state.terminal:
+            now = self.clock()
+            self.store.request_cancel(run_id, now=now, message="cancelled by its owner")
+            for task_id in self.store.children(run_id, _LIVE):
+                self.store.request_cancel(task_id, now=now, message="cancelled with its run")
+        return {"run_id": run_id}
+
+    # -- shared with the files of a run --------------------------------------------------------------------------
+
+    def run(self, principal: Principal, run_id: str) -> Job:
+        """Return the caller's run.
+
+        :raises NotFound: there is none; a run of somebody else is none.
+        """
+        job = self.store.get(run_id)
+        if job is None or job.kind is not Kind.RUN or job.owner != principal.name:
+            raise NotFound(f"there is no run {run_id[:100]}", field="run_id")
+        return job
+
+    def task(self, principal: Principal, run_id: str, task_id: str) -> Job:
+        """Return a task of the caller's run.
+
+        :raises NotFound: there is no such run, or the run has no such task.
+        """
+        self.run(principal, run_id)
+        job = self.store.get(task_id)
+        if job is None or job.kind is not Kind.TASK or job.parent != run_id:
+            raise NotFound(f"run {run_id} has no task {task_id[:100]}", field="task_id")
+        return job
+
+    def attempts(self, job: Job) -> tuple[Attempt, ...]:
+        """Return the attempts at one job, oldest first."""
+        return self.store.attempts([job.id]).get(job.id, ())
+
+
+def _new_job(
+    run_id: str, run: Run, principal: Principal, now: float, key: str | None, unknown: Sequence[str]
+) -> NewJob:
+    return NewJob(
+        id=run_id,
+        kind=Kind.RUN,
+        owner=principal.name,
+        document=run_to_json(run),
+        created_at=now,
+        name=translate.name_of(run.workflow_url),
+        tags=run.tags,
+        idempotency_key=key,
+        messages=[f"the field {name[:100]!r} is not one of WES 1.1.0: ignored" for name in unknown[:20]],
+    )
+
+
+def _no_engine(principal: Principal) -> None:
+    if principal.run is not None:
+        raise Forbidden("an engine's token cannot start or cancel runs", remedy="use the token of a person")
+
+
+def _checked_key(key: str | None) -> str | None:
+    if key is None:
+        return None
+    if not 0 < len(key) <= _LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {_LONGEST_KEY} printable ASCII characters",
+            field="Idempotency-Key",
+            remedy="send a UUID",
+        )
+    return f"run:{key}"  # the same key may name a task as well
+
+
+def _size(page_size: int | None) -> int:
+    if page_size is None:
+        return _PAGE
+    if page_size <= 0:
+        raise InvalidRequest("page_size must be at least 1", field="page_size", remedy=f"send 1 to {_LARGEST_PAGE}")
+    return min(page_size, _LARGEST_PAGE)
+
+
+def _state(state: str | None) -> State | None:
+    if state is None:
+        return None
+    try:
+        return State(state)
+    except ValueError as error:
+        remedy = f"use one of: {', '.join(State)}"
+        raise InvalidRequest(f"state '{state[:50]}' is not a state", field="state", remedy=remedy) from error
+
+
+def _tags(keys: Sequence[str], values: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    if len(values) > len(keys):
+        raise InvalidRequest("more tag_value than tag_key", field="tag_value", remedy="name the tag by tag_key")
+    return tuple(zip_longest(keys, values, fillvalue=""))
+
+

@@ -1,0 +1,1 @@
+"""Workflow engines, one module each, behind `weft.ports.Engine`."""

@@ -1,0 +1,341 @@
+"""Run one Snakemake workflow in the current folder and end: the program inside the engine's sandbox.
+
+::
+
+    python -m wes_service.engines.snakemake_child --request REQUEST.json --outcome OUTCOME.json
+        --tes unix:///path/of/socket --token-file FILE --run-id ID [--default-image I] [--weft-image I]
+
+``REQUEST.json`` has ``workflow_url`` (a path below the current folder), ``workflow_params`` and
+``workflow_engine_parameters``. The log goes to stderr while it happens. ``OUTCOME.json`` becomes
+``{"files": [PATH, …]}``: the files of the requested targets that exist at the end, relative to the folder, sorted;
+a rule without output stands for its input, a directory for the files below it. Exit code 0 when all jobs succeeded,
+1 when not, 143 after SIGTERM.
+
+``--job -m snakemake ARG…`` runs the ``snakemake`` command line for one job inside a task.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from snakemake.api import SnakemakeApi, WorkflowApi
+from snakemake.cli import main as snakemake_main
+from snakemake.logging import logger
+from snakemake.resources import Resources
+from snakemake.scheduling.greedy import SchedulerSettings as GreedySchedulerSettings
+from snakemake.settings.enums import RerunTrigger
+from snakemake.settings.types import (
+    ConfigSettings,
+    DAGSettings,
+    ExecutionSettings,
+    OutputSettings,
+    ResourceSettings,
+    SchedulingSettings,
+    StorageSettings,
+    WorkflowSettings,
+)
+
+from weft.errors import InvalidRequest
+from wes_service.engines import snakemake_tes
+from wes_service.engines.snakemake_parameters import WITHOUT_EFFECT, read_parameters
+from wes_service.engines.snakemake_tes import Cancelled, ExecutorSettings, Place, Tes, interrupt
+from wes_service.engines.tes_client import JsonObject, TesClient
+
+CANCELLED = 128 + signal.SIGTERM
+
+
+class BadRequest(Exception):
+    """The run cannot begin; the text is for its submitter."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the run asks for."""
+
+    workflow_url: str
+    config: JsonObject = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run a workflow as ``argv`` (without the program's name) says; return its exit code."""
+    if argv[:1] == ["--job"]:
+        return _run_job(list(argv[3:]))
+    options = _options(argv)
+    signal.signal(signal.SIGTERM, interrupt)
+    sys.argv = ["snakemake", "--snakefile", "…", "--executor", "weft"]
+    files: list[str] = []
+    try:
+        request = read_request(json.loads(options.request.read_bytes()))
+        return run(request, _place(options, request), files)
+    except (BadRequest, InvalidRequest) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Cancelled:
+        print("Cancelled.", file=sys.stderr)
+        return CANCELLED
+    finally:
+        _write_outcome(options.outcome, files)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="snakemake_child", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--request", type=Path, required=True)
+    parser.add_argument("--outcome", type=Path, required=True)
+    parser.add_argument("--tes", required=True, help="unix:///path or http://host:port")
+    parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--run-id", required=True)
+    parser.add_argument("--default-image")
+    parser.add_argument("--weft-image")
+    parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--time-limit-parameter")
+    return parser.parse_args(argv)
+
+
+def read_request(document: Mapping[str, Any]) -> Request:
+    """Read ``REQUEST.json``; raises ``InvalidRequest`` for an engine parameter that is not allowed."""
+    return Request(
+        workflow_url=document["workflow_url"],
+        config=document.get("workflow_params") or {},
+        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
+    )
+
+
+def _place(options: argparse.Namespace, request: Request) -> Place:
+    token = options.token_file.read_text().strip() if options.token_file else None
+    return Place(
+        client=TesClient(options.tes, token),
+        run_id=options.run_id,
+        work=Path.cwd(),
+        default_image=options.default_image,
+        weft_image=options.weft_image,
+        python=options.python,
+        jobs=request.parameters.get("jobs"),
+        time_limit_parameter=options.time_limit_parameter,
+    )
+
+
+def _write_outcome(path: Path, files: Sequence[str]) -> None:
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps({"files": sorted(files)}))
+    temporary.replace(path)
+
+
+# -- one workflow ----------------------------------------------------------------------------------------------------
+
+
+def run(request: Request, place: Place, files: list[str]) -> int:
+    """Run the workflow; add the files of its targets to ``files``, also when it fails half way."""
+    snakefile = find_snakefile(request.workflow_url, place.work)
+    parameters = request.parameters
+    for name in sorted(WITHOUT_EFFECT & {name for name, value in parameters.items() if value}):
+        print(f"engine parameter {name} has no effect: each job runs in a container of its own", file=sys.stderr)
+    snakemake_tes.register()
+    output = OutputSettings(
+        nocolor=True,
+        dryrun=parameters.get("dry-run", False),
+        printshellcmds=parameters.get("printshellcmds", False),
+        verbose=parameters.get("verbose", False),
+    )
+    with SnakemakeApi(output) as api:
+        try:
+            workflow = _open(api, snakefile, request, place)
+            try:
+                _execute(workflow, parameters, place)
+            finally:
+                files.extend(target_files(workflow, place.work))
+        except Cancelled:
+            return CANCELLED
+        except Exception as error:
+            api.print_exception(error)
+            return CANCELLED if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else 1
+    return 0
+
+
+def find_snakefile(workflow_url: str, work: Path) -> Path:
+    """Return the workflow's file; ``./Snakefile`` and ``Snakefile#fragment`` are the same as ``Snakefile``.
+
+    :raises BadRequest: nothing of that name was attached; lists what was.
+    """
+    wanted = PurePosixPath(workflow_url.partition("#")[0])
+    found = work / wanted
+    if not wanted.is_absolute() and ".." not in wanted.parts and found.is_file():
+        return found
+    names = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
+    attached = [name for name in names if not name.startswith((".weft/", ".snakemake/"))]
+    raise BadRequest(
+        f"workflow_url {workflow_url!r} is none of the attached files: "
+        + (", ".join(attached[:50]) if attached else "nothing was attached")
+    )
+
+
+def _open(api: Any, snakefile: Path, request: Request, place: Place) -> Any:
+    parameters = request.parameters
+    configfiles = [*map(Path, parameters.get("configfiles", ())), *_params_file(request.config, place.work)]
+    return api.workflow(
+        snakefile=snakefile,
+        resource_settings=resource_settings(parameters),
+        config_settings=ConfigSettings(config=parameters.get("config", {}), configfiles=configfiles),
+        storage_settings=StorageSettings(notemp=parameters.get("notemp", False)),
+        workflow_settings=WorkflowSettings(runtime_source_cache_path=_made(place.work / ".snakemake" / "sources")),
+    )
+
+
+def _params_file(config: JsonObject, work: Path) -> list[Path]:
+    """Write ``workflow_params`` where the Snakemake inside a task finds them too; an argument list may be too short."""
+    if not config:
+        return []
+    path = _made(work / ".snakemake" / "weft") / "params.json"
+    path.write_text(json.dumps(config))
+    return [path]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def resource_settings(parameters: Mapping[str, Any]) -> Any:
+    """Translate the parameters about cores and resources."""
+    default = parameters.get("default-resources")
+    return ResourceSettings(
+        cores=parameters.get("cores") or max(os.cpu_count() or 1, parameters.get("jobs") or 1),
+        max_threads=parameters.get("max-threads"),
+        resources=parameters.get("resources", {}),
+        overwrite_threads=parameters.get("set-threads", {}),
+        overwrite_resources=parameters.get("set-resources", {}),
+        default_resources=None if default is None else Resources.parse(_expressions(default), defaults="bare"),
+    )
+
+
+def _expressions(pairs: Mapping[str, Any]) -> list[str]:
+    return [f"{name}={value}" for name, value in pairs.items()]
+
+
+def dag_settings(parameters: Mapping[str, Any]) -> Any:
+    """Translate the parameters about targets."""
+    triggers = parameters.get("rerun-triggers")
+    return DAGSettings(
+        targets=frozenset(parameters.get("targets", ())),
+        forcetargets=parameters.get("force", False),
+        forceall=parameters.get("forceall", False),
+        forcerun=frozenset(parameters.get("forcerun", ())),
+        until=frozenset(parameters.get("until", ())),
+        omit_from=frozenset(parameters.get("omit-from", ())),
+        force_incomplete=parameters.get("rerun-incomplete", True),
+        rerun_triggers=RerunTrigger.all() if triggers is None else frozenset(map(RerunTrigger.parse_choice, triggers)),
+    )
+
+
+def _execute(workflow: Any, parameters: Mapping[str, Any], place: Place) -> None:
+    greedy = GreedySchedulerSettings()
+    workflow.dag(dag_settings=dag_settings(parameters)).execute_workflow(
+        executor="weft",
+        pseudo_executor="dryrun" if parameters.get("dry-run") else None,
+        executor_settings=ExecutorSettings(place=place),
+        execution_settings=ExecutionSettings(
+            keep_going=parameters.get("keep-going", False),
+            retries=parameters.get("retries", 0),
+            latency_wait=parameters.get("latency-wait", 1),
+            lock=False,  # one engine a folder, and one that was killed leaves its lock behind
+        ),
+        scheduling_settings=SchedulingSettings(scheduler="greedy"),
+        scheduler_settings=greedy,
+        greedy_scheduler_settings=greedy,
+    )
+
+
+def target_files(workflow: WorkflowApi, work: Path) -> Iterator[str]:
+    """Yield the requested targets' files that exist, relative to ``work``; nothing outside of it, no links out."""
+    dag = getattr(workflow._workflow_store, "dag", None)
+    if dag is None:
+        return
+    targets = {str(path) for path in dag.targetfiles or ()}
+    for job in dag.jobs:
+        if job.rule in (dag.targetrules or ()):
+            targets.update(map(str, job.output or job.input))
+    seen = set()
+    for target in targets:
+        path = work / target
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            if file.is_file() and file.resolve().is_relative_to(work.resolve()) and file.is_relative_to(work):
+                seen.add(str(file.relative_to(work)))
+    yield from (name for name in seen if not name.endswith(".snakemake_timestamp"))
+
+
+# -- one job inside a task -------------------------------------------------------------------------------------------
+
+
+def _run_job(argv: list[str]) -> int:
+    """Run Snakemake's own command line, which raises ``SystemExit`` at its end."""
+    try:
+        snakemake_main(argv)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    return 0
+
+
+# -- the primed parent -----------------------------------------------------------------------------------------------
+
+
+class _Rehearsal:
+    """A TES where every task is complete as soon as it is created."""
+
+    def __init__(self, product: Path) -> None:
+        self._product = product
+
+    def create(self, task: Mapping[str, Any], *, key: str) -> str:
+        self._product.touch()
+        return "rehearsal"
+
+    def get(self, task_id: str, *, view: str = "FULL") -> JsonObject:
+        return {"id": task_id, "state": "COMPLETE"}
+
+    def list(self, **_query: Any) -> tuple[list[JsonObject], None]:
+        return [self.get("rehearsal")], None
+
+    def cancel(self, task_id: str) -> None:
+        """Nothing runs."""
+
+
+def prime() -> None:
+    """Run a workflow of one job that does nothing, so that a fork of this process need not import or build anything.
+
+    :raises RuntimeError: a thread is left, so that a fork would not be safe.
+    """
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        (work / "Snakefile").write_text("rule prime:\n    output: 'primed'\n    threads: 1\n    shell: 'true'\n")
+        client: Tes = _Rehearsal(work / "primed")
+        os.chdir(work)
+        sink = sys.stderr
+        try:
+            with Path(os.devnull).open("w") as sys.stderr:
+                place = Place(client=client, run_id="prime", work=work, default_image="none")
+                code = run(Request(workflow_url="Snakefile"), place, [])
+        finally:
+            sys.stderr = sink
+            os.chdir(before)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    if code != 0 or threading.active_count() != 1:
+        raise RuntimeError(f"priming failed: exit code {code}, threads {threading.enumerate()}")
+
+
+if __name__ == "__main__":
+    exit_code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(exit_code)  # Snakemake leaves a timer behind that would be waited for

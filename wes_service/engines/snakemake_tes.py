@@ -1,0 +1,427 @@
+"""Run every Snakemake job as one TES task: the executor plugin "weft", registered without being installed.
+
+A ``shell`` rule runs its own command in the rule's own container, which needs nothing but a shell. ``run``,
+``script``, ``notebook``, ``wrapper`` and ``cwl`` rules and groups (pipes, services) need Snakemake beside the
+command, so the task runs Snakemake for that one job in weft's own image, or in weft's own Python where tasks run on
+the host. Nothing of the user's but the parsing of the Snakefile happens in the engine's process; a rule without a
+command is no task.
+
+The plugin counts as a *local* executor (https://snakemake.github.io/snakemake-plugin-catalog), because the run's
+folder is the same for the engine and its tasks: local rules come here too, and no group is formed that the workflow
+does not need.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shlex
+import signal
+import sys
+import threading
+import time
+import types
+import uuid
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from snakemake.benchmark import BenchmarkRecord, write_benchmark_records
+from snakemake.logging import logger
+from snakemake.shell import shell
+from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
+from snakemake_interface_executor_plugins.executors.real import RealExecutor
+from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
+from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
+
+from wes_service.engines.task_watch import PATIENCE, Lister, TaskWatch
+from wes_service.engines.tes_client import JsonObject, TesRefused, TesUnavailable
+
+common_settings = CommonSettings(
+    non_local_exec=False,
+    implies_no_shared_fs=False,
+    job_deploy_sources=False,
+    auto_deploy_default_storage_provider=False,
+)
+
+#: A single argument may have 128 KiB (``MAX_ARG_STRLEN``); longer scripts go through a file.
+LONGEST_ARGUMENT = 100_000
+#: How much of a failed task's stderr is shown.
+TAIL = 4000
+
+#: $1 shell, $2 its prefix, $3 the command, $4 the command for plain sh. Busybox's sh knows pipefail, dash does not.
+LAUNCHER = """\
+[ -z "$TMPDIR" ] || [ -d "$TMPDIR" ] || mkdir -p "$TMPDIR" 2>/dev/null
+for shell in "$1" "${1##*/}"; do
+  if command -v "$shell" >/dev/null 2>&1; then exec "$shell" -c "$2$3"; fi
+done
+if [ "${1##*/}" != bash ]; then echo "the shell $1 is not in this container" >&2; exit 127; fi
+if (set -o pipefail) 2>/dev/null; then exec sh -c "set -euo pipefail; $4$3"; fi
+exec sh -c "set -eu; $4$3"
+"""
+#: The variables that Snakemake sets to the rule's threads.
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "GOTO_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+TMP_VARIABLES = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
+
+
+class Tes(Lister, Protocol):
+    """The part of ``TesClient`` that is used here."""
+
+    def create(self, task: Mapping[str, Any], *, key: str) -> str:
+        """Create a task, once a key; return its id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where the jobs of a run go."""
+
+    client: Tes
+    run_id: str
+    #: The run's folder, the same path for the engine and its tasks.
+    work: Path
+    #: For shell rules without a container; None refuses them.
+    default_image: str | None = None
+    #: An image with Snakemake and weft in it.
+    weft_image: str | None = None
+    #: The Python that runs weft inside the task.
+    python: str = "python3"
+    #: Most tasks at once.
+    jobs: int | None = None
+    #: Key of ``backend_parameters`` that takes a wall time in seconds, where there is one.
+    time_limit_parameter: str | None = None
+    #: The engine's environment before the workflow was parsed; what the workflow changes is passed to its tasks.
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def python_environment(self) -> dict[str, str]:
+        """What this process's own Python needs to find weft; another image has its own ways."""
+        found = self.environment.get("PYTHONPATH")
+        return {"PYTHONPATH": found} if found and self.python == sys.executable else {}
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What marks the tasks of this run."""
+        return {"run": self.run_id}
+
+
+@dataclass
+class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
+    """What the engine hands to its executor."""
+
+    place: Place | None = None
+
+
+class Cancelled(KeyboardInterrupt):
+    """SIGTERM arrived: Snakemake's scheduler cancels its executor and stops."""
+
+
+class CannotRun(Exception):
+    """This job can never become a task; the text says why."""
+
+
+def interrupt(signal_number: int, frame: types.FrameType | None) -> None:
+    """Handle the first SIGTERM; the next ones find the end already under way."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Cancelled
+
+
+def speak_plainly(record: logging.LogRecord) -> bool:
+    """Filter of Snakemake's log: its jobs are not local and their containers are used, whatever it believes."""
+    if hasattr(record, "local"):
+        record.local = False
+    return record.msg not in ("Singularity containers: ignored", "Assuming unrestricted shared filesystem usage.")
+
+
+def register() -> None:
+    """Make ``executor="weft"`` known to Snakemake. May be called twice."""
+    logger.addFilter(speak_plainly)
+    registry = ExecutorPluginRegistry()
+    if not registry.is_installed("weft"):
+        registry.register_plugin("weft", sys.modules[__name__])
+
+
+class Executor(RealExecutor):  # type: ignore[misc]
+    """Snakemake's executor interface over TES."""
+
+    def __post_init__(self) -> None:
+        """Set up; no thread starts before there is a task."""
+        place = self.executor_settings.place
+        if place is None:
+            raise ValueError("the executor weft needs a place")
+        self.place: Place = place
+        self._watch = TaskWatch(place.client, place.tags, self._crashed)
+        self._slots = threading.Semaphore(place.jobs) if place.jobs is not None else None
+        self._waiting: deque[Any] = deque()
+        self._session = uuid.uuid4().hex
+
+    # -- Snakemake's side ----------------------------------------------------------------------------------------
+
+    def run_jobs(self, jobs: Sequence[Any]) -> None:
+        """Run ``jobs``; called by the scheduler in the main thread, which now may be interrupted by SIGTERM."""
+        signal.signal(signal.SIGTERM, interrupt)
+        super().run_jobs(jobs)
+
+    def run_job(self, job: Any) -> None:
+        """Turn one job into a task, or finish it at once where it has nothing to run."""
+        if not job.is_group() and job.is_norun:
+            self.workflow.async_run(job.prepare())
+            info = SubmittedJobInfo(job=job)
+            self.report_job_submission(info)
+            self.report_job_success(info)
+        else:
+            self._waiting.append(job)
+            self._submit_waiting()
+
+    def shutdown(self) -> None:
+        """Stop watching; Snakemake calls this when no job runs any more."""
+        self._watch.stop()
+
+    def cancel(self) -> None:
+        """End all tasks of this run."""
+        self._waiting.clear()
+        self._watch.cancel_all()
+        self._watch.stop()
+
+    @property
+    def cores(self) -> Any:
+        """The cores of the whole run."""
+        return self.workflow.resource_settings.cores
+
+    def get_exec_mode(self) -> Any:
+        """Mode of the Snakemake that runs beside a job's command."""
+        return ExecMode.SUBPROCESS
+
+    def get_python_executable(self) -> str:
+        """Run that Snakemake through the engine's own module, which ends without Snakemake's idle second."""
+        return f"{shlex.quote(self.place.python)} -m wes_service.engines.snakemake_child --job"
+
+    def get_job_exec_prefix(self, job: Any) -> str:
+        """Begin in the run's folder."""
+        return f"cd {shlex.quote(str(self.workflow.workdir_init))}"
+
+    def additional_general_args(self) -> str:
+        """Keep the task's log to what the job itself says."""
+        return "--quiet progress rules host"
+
+    def get_job_args(self, job: Any, **kwargs: Any) -> str:
+        """Give the inner Snakemake the job's own cores."""
+        return str(super().get_job_args(job, cores=job.threads, **kwargs))
+
+    # -- from a job to a task ------------------------------------------------------------------------------------
+
+    def _submit_waiting(self) -> None:
+        """Submit as many waiting jobs as there are free slots."""
+        while self._waiting and (self._slots is None or self._slots.acquire(blocking=False)):
+            try:
+                job = self._waiting.popleft()
+            except IndexError:  # the other thread took it
+                self._free_slot()
+                continue
+            if not self._submit(job):
+                self._free_slot()
+
+    def _free_slot(self) -> None:
+        if self._slots is not None:
+            self._slots.release()
+
+    def _submit(self, job: Any) -> bool:
+        info = SubmittedJobInfo(job=job)
+        started = time.time()
+        try:
+            task_id = self._create(self._task(job), key=f"{self._session}-{job.jobid}-{job.attempt}")
+        except (CannotRun, TesRefused, TesUnavailable) as error:
+            self.logger.error(f"Job {job.jobid} ({job.name}) could not be sent to TES: {error}")
+            self.report_job_error(info)
+            return False
+        self.report_job_submission(info)
+        self._watch.add(task_id, lambda task, state: self._ended(info, task, state, started))
+        return True
+
+    def _create(self, task: Mapping[str, Any], *, key: str) -> str:
+        give_up = time.monotonic() + PATIENCE
+        pause = 0.1
+        while True:
+            try:
+                return self.place.client.create(task, key=key)
+            except TesUnavailable as error:
+                if time.monotonic() > give_up:
+                    raise
+                self.logger.info(f"Waiting for TES: {error}")
+                time.sleep(pause)
+                pause = min(5.0, pause * 2)
+
+    def _task(self, job: Any) -> JsonObject:
+        """Give the TES task document of ``job`` and prepare the folder for it."""
+        work = str(self.place.work)
+        executors = self._shell_steps(job) if is_plain_shell(job) else [self._snakemake_step(job)]
+        rules = sorted({str(rule) for rule in job.rules})
+        wildcards = {} if job.is_group() else dict(job.wildcards_dict)
+        return {
+            "name": " ".join([",".join(rules), *(f"{name}={value}" for name, value in wildcards.items())]),
+            "tags": {
+                **self.place.tags,
+                "rule": ",".join(rules),
+                **{f"wildcards.{name}": str(value) for name, value in wildcards.items()},
+            },
+            "resources": resources_of(job, self.place.time_limit_parameter),
+            "inputs": [{"type": "DIRECTORY", "url": self.place.work.as_uri(), "path": work}],
+            "executors": executors,
+        }
+
+    def _shell_steps(self, job: Any) -> list[JsonObject]:
+        """Give the rule's own command in its own container, once for each repeat of a benchmark."""
+        image = container_of(job) or self.place.default_image
+        if image is None:
+            raise CannotRun(
+                f"rule {job.rule.name} names no container, and this site sets no default one (engine.default_image)"
+            )
+        self.workflow.async_run(job.prepare())
+        step = {
+            "image": image,
+            "command": self._shell_command(job),
+            "workdir": str(self.place.work / (job.shadow_dir or "")),
+            "env": {**self._environment(), **thread_environment(job)},
+        }
+        return [step] * ((job.benchmark_repeats or 1) if job.benchmark else 1)
+
+    def _shell_command(self, job: Any) -> list[str]:
+        wanted = job.resources.get("shell_exec") or shell.get_executable() or "sh"
+        prefix = shell._get_process_prefix(wanted)
+        command = " ".join((job.shellcmd, shell._process_suffix)).strip()
+        if len(command.encode()) > LONGEST_ARGUMENT:
+            command = f". {shlex.quote(str(self._script(job, command)))}"
+        own_prefix = shell._process_prefix or ""
+        return ["/bin/sh", "-c", LAUNCHER, "sh", str(wanted), prefix, command, own_prefix]
+
+    def _script(self, job: Any, command: str) -> Path:
+        folder = self.place.work / ".snakemake" / "weft"
+        folder.mkdir(parents=True, exist_ok=True)
+        script = folder / f"{job.jobid}-{job.attempt}.sh"
+        script.write_text(command + "\n")
+        return script
+
+    def _snakemake_step(self, job: Any) -> JsonObject:
+        if self.place.weft_image is None:
+            raise CannotRun(
+                f"{job.name} is not a plain shell rule: it needs Snakemake beside its command, and this site sets no "
+                "image that has it (engine.weft_image)"
+            )
+        if not job.is_group() and container_of(job):
+            self.logger.info(f"The container of rule {job.rule.name} is not used: the job needs Snakemake beside it.")
+        return {
+            "image": self.place.weft_image,
+            "command": ["/bin/sh", "-c", self.format_job_exec(job)],
+            "workdir": str(self.place.work),
+            "env": {
+                **self._environment(),
+                **self.place.python_environment,
+                "XDG_CACHE_HOME": str(self.place.work / ".snakemake" / "cache"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+        }
+
+    def _environment(self) -> dict[str, str]:
+        """Return what the workflow itself set (``os.environ[…] = …``) or declared (``envvars:``)."""
+        before = self.place.environment
+        changed = {name: value for name, value in os.environ.items() if before.get(name) != value}
+        return {**changed, **self.envvars()}
+
+    # -- from a task to the job ----------------------------------------------------------------------------------
+
+    def _ended(self, info: Any, task_id: str, state: str, started: float) -> None:
+        """Take in that a task ended; called by the watch's thread."""
+        self._free_slot()
+        if state == "COMPLETE":
+            if is_plain_shell(info.job) and info.job.benchmark:
+                self._write_benchmark(info.job, time.time() - started)
+            self.report_job_success(info)
+        else:
+            self.logger.error(self._explain(info.job, task_id, state))
+            self.report_job_error(info, tes_task=task_id)
+        self._submit_waiting()
+
+    def _explain(self, job: Any, task_id: str, state: str) -> str:
+        head = f"TES task {task_id} of {job.name} ended in {state}"
+        try:
+            logs = self.place.client.get(task_id).get("logs")
+        except (TesRefused, TesUnavailable) as error:
+            return f"{head}; its log cannot be read: {error}"
+        return explain(head, logs if isinstance(logs, list) else [])
+
+    def _write_benchmark(self, job: Any, seconds: float) -> None:
+        """Write what is known from outside of the container: the wall time, shared among the repeats."""
+        repeats = job.benchmark_repeats or 1
+        records = [BenchmarkRecord(running_time=seconds / repeats) for _ in range(repeats)]
+        write_benchmark_records(records, str(job.benchmark), extended_fmt=False)
+
+    def _crashed(self, error: Exception) -> None:
+        self.workflow.scheduler.executor_error_callback(error)
+
+
+def is_plain_shell(job: Any) -> bool:
+    """Tell whether the job is a rule's own shell command and nothing more."""
+    return not job.is_group() and job.is_shell and not job.is_template_engine
+
+
+def container_of(job: Any) -> str | None:
+    """Return the rule's image as Docker names it.
+
+    :raises CannotRun: the rule names something else than a Docker image.
+    """
+    url = job.container_img_url
+    if not url:
+        return None
+    scheme, separator, rest = str(url).partition("://")
+    if not separator:
+        raise CannotRun(f"rule {job.rule.name}: container {url!r} is not a docker:// URL")
+    if scheme != "docker":
+        raise CannotRun(f"rule {job.rule.name}: container {url!r}: only docker:// images can be run")
+    return rest
+
+
+def resources_of(job: Any, time_limit_parameter: str | None = None) -> JsonObject:
+    """Translate Snakemake's words to TES: ``threads``, ``mem_mb``, ``disk_mb``, and ``runtime`` in minutes."""
+    given = job.resources
+    resources: JsonObject = {"cpu_cores": max(1, int(job.threads))}
+    for name, target in (("mem_mb", "ram_gb"), ("disk_mb", "disk_gb")):
+        amount = given.get(name)
+        if isinstance(amount, int | float):
+            resources[target] = amount / 1000
+    minutes = given.get("runtime")
+    if time_limit_parameter and isinstance(minutes, int | float):
+        resources["backend_parameters"] = {time_limit_parameter: str(math.ceil(minutes * 60))}
+    return resources
+
+
+def thread_environment(job: Any) -> dict[str, str]:
+    """Return the variables that Snakemake sets for a shell command."""
+    variables = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
+    tmpdir = job.resources.get("tmpdir")
+    return {**variables, **dict.fromkeys(TMP_VARIABLES, str(tmpdir))} if tmpdir else variables
+
+
+def explain(head: str, logs: Sequence[Any]) -> str:
+    """Put into words why a task failed, from the last entry of its ``logs`` (``tesTaskLog``)."""
+    if not logs:
+        return f"{head}."
+    last = logs[-1]
+    failed = next((step for step in reversed(last.get("logs") or ()) if step.get("exit_code")), {})
+    lines = [f"{head}, exit code {failed['exit_code']}." if failed else f"{head}."]
+    lines += [str(line) for line in last.get("system_logs") or ()]
+    for name in ("stderr", "stdout"):
+        text = str(failed.get(name) or "").rstrip()[-TAIL:]
+        if text:
+            lines.append(f"Its {name}:\n{text}")
+            break
+    return "\n".join(lines)

@@ -54,16 +54,24 @@ class Host:
     tmp_bytes: int = 1 << 30
 
 
-def argv(host: Host, inner: Sequence[str], *, user: tuple[int, int] | None, late: Mapping[str, str]) -> list[str]:
-    """Return the command line: bubblewrap, then the change of user, then ``inner`` (whose argv[0] is absolute).
+def argv(host: Host, program: Sequence[str]) -> list[str]:
+    """Return the command line that runs ``program`` (see ``inner``) with options read from descriptor ARGS."""
+    reports = ["--json-status-fd", str(REPORT), "--sync-fd", str(ALIVE)]
+    return [host.bwrap, *reports, "--args", str(ARGS), "--", *program]
 
-    ``late`` is the part of the environment that ``split_environment`` held back.
+
+def inner(
+    host: Host, command: Sequence[str], *, user: tuple[int, int] | None = None, late: Mapping[str, str] | None = None
+) -> list[str]:
+    """Return what runs inside first: the change of user, the environment that was held back, then ``command``.
+
+    ``env`` also makes the exit codes 127 (no such program) and 126 (not a program) what they are in containers.
     """
-    words = [host.bwrap, "--args", str(ARGS), "--"]
+    words = []
     if user is not None and host.setpriv is not None:
         uid, gid = user
-        words += [host.setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all", "--"]
-    return [*words, "/usr/bin/env", "--", *(f"{name}={value}" for name, value in late.items()), *inner]
+        words = [host.setpriv, f"--reuid={uid}", f"--regid={gid}", "--clear-groups", "--inh-caps=-all", "--"]
+    return [*words, "/usr/bin/env", "--", *(f"{name}={value}" for name, value in (late or {}).items()), *command]
 
 
 def options(
@@ -85,7 +93,6 @@ def options(
         *("--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"),
         *(() if host.network else ("--unshare-net",)),
         *("--hostname", "weft", "--die-with-parent", "--new-session", "--clearenv"),
-        *("--json-status-fd", str(REPORT), "--sync-fd", str(ALIVE)),
     ]
     if host.root:
         words += ["--cap-drop", "ALL"]
@@ -105,23 +112,32 @@ def split_environment(env: Mapping[str, str]) -> tuple[dict[str, str], dict[str,
     return {name: value for name, value in env.items() if name not in late}, late
 
 
-def redirected(command: Sequence[str], *, stdin: str | None, stdout: str | None, stderr: str | None) -> list[str]:
-    """Return a command that opens these paths and then becomes ``command``.
+def prepared(
+    command: Sequence[str],
+    *,
+    stdin: str | None = None,
+    stdout: str | None = None,
+    stderr: str | None = None,
+    workdir: str | None = None,
+) -> list[str]:
+    """Return a command that opens these paths, makes and enters ``workdir``, and then becomes ``command``.
 
-    They are opened inside, with the step's own rights: a link that an earlier step planted leads nowhere else.
+    All this happens inside, with the step's own rights: a link that an earlier step planted leads nowhere else.
     The paths are arguments, never part of the script.
     """
     script, words = [], []
     for operator, path in (("2>", None if stderr == stdout else stderr), ("<", stdin), (">", stdout)):
-        if path is None:
-            continue
-        if operator != "<":
+        if path is not None and operator != "<":
             script.append('[ -d "$1" ] || mkdir -p -- "$1"; shift')
             words.append(str(PurePosixPath(path).parent))
-        script.append(f'exec {operator}"$1"; shift')
-        words.append(path)
+        if path is not None:
+            script.append(f'exec {operator}"$1"; shift')
+            words.append(path)
     if stdout is not None and stderr == stdout:
         script.append("exec 2>&1")
+    if workdir is not None:
+        script.append('[ -d "$1" ] || mkdir -p -- "$1"; cd -- "$1" || exit 126; shift; unset OLDPWD')
+        words.append(workdir)
     if not script and "=" not in command[0]:
         return list(command)
     return ["/bin/sh", "-c", "; ".join([*script, 'exec "$@"']), "weft", *words, *command]
@@ -150,7 +166,24 @@ def _tree(host: Host, mounts: Sequence[Mount], workdir: str, identity: Path | No
         target = PurePosixPath(mount.target)
         _refuse_below_system(target, host.system)
         parts[target] = ["--ro-bind" if mount.read_only else "--bind", str(mount.source), mount.target]
-    return [parts[path] for path in sorted(parts, key=lambda path: len(path.parts))]
+    closed = [PurePosixPath(path) for path in (*map(str, host.visible), *host.system, "/proc", "/dev")]
+    for parent in {parent for path in parts for parent in path.parents} - set(parts):
+        if not _covered(parent, closed):  # bubblewrap itself would make it for root alone
+            parts[parent] = ["--perms", "0755", "--dir", str(parent)]
+    return [parts[path] for path in sorted(parts, key=lambda path: (len(path.parts), path))]
+
+
+def nested(mounts: Sequence[Mount]) -> list[list[str]]:
+    """Return [host folder, path below it] for each mount that lies inside another one.
+
+    bubblewrap makes such a path with weft's own rights, so no part of it may be a link that a step planted.
+    """
+    found = []
+    for mount in mounts:
+        target = PurePosixPath(mount.target)
+        outer = [other for other in mounts if other is not mount and target.is_relative_to(other.target)]
+        found += [[str(other.source), str(target.relative_to(other.target))] for other in outer]
+    return found
 
 
 def _refuse_below_system(target: PurePosixPath, system: Iterable[str]) -> None:

@@ -43,7 +43,7 @@ def run(
     :raises CommandFailed: with ``check``, when the exit code is not 0; says the program's own words.
     """
     try:
-        done = subprocess.run(  # noqa: S603
+        done = subprocess.run(
             list(argv), input=text.encode(), capture_output=True, timeout=timeout, env=env, cwd=cwd, check=False
         )
     except subprocess.TimeoutExpired as error:

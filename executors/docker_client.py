@@ -57,20 +57,22 @@ class DockerClient:
 
     @contextmanager
     def answers(self) -> Iterator[docker.APIClient]:
-        """Give the API; the Engine's own refusals pass as ``APIError``.
+        """Give the API; who can do something about one of its ``APIError``s catches it inside.
 
-        :raises Unavailable: it does not answer.
+        :raises Unavailable: the Engine does not answer, or with an error that nobody caught.
         """
         try:
             yield self._connected()
-        except APIError:
-            raise
+        except APIError as error:
+            raise Unavailable(f"the Docker Engine at {self.host} failed: {explain(error)}") from error
         except (requests.RequestException, urllib3.exceptions.HTTPError, DockerException, OSError) as error:
+            self.close()
             raise Unavailable(f"the Docker Engine at {self.host} does not answer: {_innermost(error)}") from error
 
     def _connected(self) -> docker.APIClient:
         with self._lock:
             if self._api is None:
+                _connect(self.host).close()  # docker-py leaks a socket where nobody listens
                 self._api = docker.APIClient(self.host, version="auto", timeout=int(TIMEOUT), max_pool_size=_POOL)
             return self._api
 
@@ -82,15 +84,16 @@ class DockerClient:
         with self.answers() as api:
             try:
                 try:
-                    found = api.inspect_image(name)
+                    found = api.inspect_image(name)  # type: ignore[no-untyped-call]
                 except NotFound:
                     self._pull(api, name)
-                    found = api.inspect_image(name)
+                    found = api.inspect_image(name)  # type: ignore[no-untyped-call]
             except APIError as error:
                 raise ExecutorRefused(f"image {name} not found: {explain(error)}") from error
         repository = parse_repository_tag(name)[0]
-        digests = [digest for digest in found.get("RepoDigests") or () if digest.startswith(f"{repository}@")]
-        return Image(found["Id"], digests[0].partition("@")[2] if digests else found["Id"])
+        digests = found.get("RepoDigests") or [f"@{found['Id']}"]
+        best = next((digest for digest in digests if digest.startswith(f"{repository}@")), digests[0])
+        return Image(found["Id"], best.partition("@")[2])
 
     def _pull(self, api: docker.APIClient, name: str) -> None:
         repository, tag = parse_repository_tag(name)
@@ -128,7 +131,7 @@ class DockerClient:
             for _link in range(_MOST_LINKS):
                 try:
                     chunks, status = api.get_archive(container, path)
-                except NotFound:
+                except APIError:  # 404, or a file where a folder should be
                     return None
                 with tempfile.TemporaryFile() as archive:
                     for chunk in chunks:
@@ -213,7 +216,7 @@ def _only_member(archive: BinaryIO) -> BinaryIO | None:
         while chunk := content.read(io.DEFAULT_BUFFER_SIZE):
             copy.write(chunk)
         copy.seek(0)
-        return copy  # type: ignore[return-value]
+        return copy
 
 
 def _innermost(error: BaseException) -> str:

@@ -7,12 +7,14 @@ https://docs.docker.com/reference/api/engine/version/v1.41/
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weft.config import Settings
 from weft.errors import ExecutorRefused
 from weft.model import JsonObject, Mount, Resources, Step, StepResult, Submission
 from weft.ports import Failure
@@ -59,14 +61,32 @@ class Limits:
     init: bool = True
 
 
+def limits_of(settings: Settings, owner: str, info: Mapping[str, Any]) -> Limits:
+    """Put together what the settings and the Engine's ``SystemInfo`` document say."""
+    uid = os.getuid()
+    return Limits(
+        owner=owner,
+        uid=uid or NOBODY,
+        gid=os.getgid() if uid else NOBODY,
+        host_cpus=info.get("NCPU"),
+        host_memory=info.get("MemTotal"),
+        default_memory=int(settings.docker.default_ram_gb * 10**9),
+        pids=settings.docker.pids,
+        tmpfs_mb=settings.docker.tmpfs_mb,
+        max_log_bytes=settings.max_log_bytes,
+        network=settings.docker.network,
+        allow_network=settings.docker.allow_network,
+    )
+
+
 def owner_of(data: Path) -> str:
     """Name the installation by its data folder."""
     return hashlib.sha256(str(data.resolve()).encode()).hexdigest()[:16]
 
 
-def container_name(key: str, index: int) -> str:
-    """Name step ``index`` of the native job ``key``."""
-    return f"weft-{key}-{index}"
+def container_name(owner: str, key: str, index: int) -> str:
+    """Name step ``index`` of the native job ``key``; two installations on one Engine never meet, not even as copies."""
+    return f"weft-{owner[:8]}-{key}-{index}"
 
 
 def memory_limit(resources: Resources, limits: Limits) -> int:
@@ -121,6 +141,11 @@ def covering(mounts: Sequence[Mount], path: str) -> Mount | None:
     return max(above, key=lambda mount: len(PurePosixPath(mount.target).parts), default=None)
 
 
+def user(work: Submission, limits: Limits) -> tuple[int, int]:
+    """Return the user and group that steps run as."""
+    return limits.uid if work.uid is None else work.uid, limits.gid if work.gid is None else work.gid
+
+
 def create_document(work: Submission, index: int, image: str, hosts: Path, limits: Limits) -> JsonObject:
     """Return the body of ``POST /containers/create`` for one step, closed by default (tests/contract/test_docker.py).
 
@@ -129,8 +154,7 @@ def create_document(work: Submission, index: int, image: str, hosts: Path, limit
     """
     step = work.steps[index]
     network = wants_network(work.resources, limits)
-    uid = limits.uid if work.uid is None else work.uid
-    gid = limits.gid if work.gid is None else work.gid
+    uid, gid = user(work, limits)
     return {
         "Image": image,
         "Entrypoint": [""],  # cleared: TES says that ``command`` is the whole argv
@@ -209,7 +233,7 @@ def _mounts(mounts: Sequence[Mount], hosts: Path | None) -> list[JsonObject]:
 
 
 def _log_options(step: Step, limits: Limits) -> dict[str, str]:
-    """Bound the Engine's copy, which is only read after a restart, where the end is all that is kept of both streams."""
+    """Bound the Engine's copy, read only after a restart; the end is all that is kept of each stream."""
     bounded = step.stdout is None and step.stderr is None
     return {"max-size": str(2 * limits.max_log_bytes) if bounded else UNLIMITED, "max-file": "2"}
 
@@ -222,12 +246,21 @@ def parse_time(text: str) -> float | None:
 def step_result(inspected: Mapping[str, Any], command: Sequence[str], stderr_end: bytes) -> StepResult:
     """Say what became of a container that has stopped, from its ``ContainerInspect`` document."""
     state = inspected["State"]
+    started_at, ended_at = parse_time(state["StartedAt"]), parse_time(state["FinishedAt"])
+    if started_at is not None and ended_at is not None:
+        started_at = min(started_at, ended_at)  # the Engine notes the start of a quick one after its end
     return StepResult(
-        started_at=parse_time(state["StartedAt"]),
-        ended_at=parse_time(state["FinishedAt"]),
+        started_at=started_at,
+        ended_at=ended_at,
         exit_code=state["ExitCode"],
         reason=_reason(state, inspected["HostConfig"].get("Memory") or 0, command, stderr_end),
     )
+
+
+def was_killed(inspected: Mapping[str, Any]) -> bool:
+    """Tell whether a container ended as by SIGTERM or SIGKILL, or with the Engine (255), and had memory enough."""
+    state = inspected["State"]
+    return state["ExitCode"] in (137, 143, 255) and not state.get("OOMKilled")
 
 
 def _reason(state: Mapping[str, Any], memory: int, command: Sequence[str], stderr_end: bytes) -> str | None:
@@ -253,7 +286,7 @@ def start_error(message: str, command: Sequence[str], now: float) -> StepResult 
         elif "permission denied" in message:
             code = 126
     if code is None:
-        return Failure(f"the container did not start: {message}")
+        return Failure(reason=f"the container did not start: {message}")
     return StepResult(started_at=now, ended_at=now, exit_code=code, reason=_cannot_start(code, command))
 
 

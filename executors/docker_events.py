@@ -20,7 +20,7 @@ log = get_logger(__name__)
 SWEEP_EVERY = 30.0
 #: Pauses between tries to open the stream, in seconds.
 BACK_OFF = (0.1, 0.5, 1.0, 2.0, 5.0)
-_ACTIONS = ["start", "die", "oom", "destroy"]
+_ACTIONS = ["start", "kill", "die", "destroy"]
 
 
 class EventStream:
@@ -91,7 +91,7 @@ class EventStream:
         self._stream = stream
         if self._stopping.is_set():
             return
-        self._sweep_once()
+        self._sweep()
         self.connected = True
         while True:
             *lines, data = data.split(b"\n")

@@ -43,6 +43,23 @@ def write_beneath(root: Path, relative: PurePosixPath, owner: tuple[int, int] | 
     return descriptor
 
 
+def make_folder_beneath(root: Path, relative: PurePosixPath, owner: tuple[int, int]) -> None:
+    """Make the folder ``relative`` below ``root`` with its parents; what is new belongs to ``owner``.
+
+    :raises NotAFile: a link on the way, or something else than a folder.
+    """
+    folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in relative.parts:
+            folder = _step_into(folder, part, owner, make=True)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise NotAFile(error.errno, "not a folder, or reached through a link", str(relative)) from error
+        raise
+    finally:
+        os.close(folder)
+
+
 def _open(root: Path, relative: PurePosixPath, flags: int, owner: tuple[int, int] | None) -> int:
     *parents, name = relative.parts or (".",)
     # O_NONBLOCK: a FIFO of that name must not hold up whoever opens it.

@@ -13,6 +13,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import BinaryIO, Protocol
 
 from weft.logs import get_logger
@@ -85,9 +86,10 @@ class LogSink:
     def _make_room(self, data: bytes, cap: int) -> bytes:
         """Keep the last half of the cap, so that moving bytes costs a constant share of writing them."""
         keep = cap // 2
-        data = data[-keep:] if len(data) > keep else data
-        old = os.pread(self._descriptor, keep, max(0, self._size - keep))
-        self.dropped += self._size - len(old)
+        came = self._size + len(data)
+        old = b"" if len(data) >= keep else os.pread(self._descriptor, keep, max(0, self._size - keep))
+        data = data[-keep:]
+        self.dropped += came - len(old) - len(data)
         os.ftruncate(self._descriptor, 0)
         os.lseek(self._descriptor, 0, os.SEEK_SET)
         self._size = 0
@@ -125,6 +127,7 @@ class Capture:
         self, stream: socket.socket, first: bytes, sinks: Mapping[int, LogSink], on_end: Callable[[], None]
     ) -> None:
         """Take over a non-blocking ``stream``, of which ``first`` was read already."""
+        stream.setblocking(False)
         self.socket = stream
         self._frames = Frames()
         self._sinks = sinks
@@ -159,6 +162,7 @@ class Feed:
 
     def __init__(self, stream: socket.socket, source: BinaryIO, on_fed: Callable[[], None]) -> None:
         """Take over a non-blocking ``stream`` and ``source``; ``on_fed`` is called when the Engine has all of it."""
+        stream.setblocking(False)
         self.socket = stream
         self.events = selectors.EVENT_WRITE
         self._source = source
@@ -176,10 +180,8 @@ class Feed:
             self.events = selectors.EVENT_READ
             self._on_fed()
             return True
-        try:
+        with suppress(BlockingIOError):
             self._left = self._left[self.socket.send(self._left) :]
-        except BlockingIOError:
-            pass
         return True
 
     def close(self, *, finished: bool) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from executors import command, supervisor
+from executors import command, lineage, supervisor
 from executors.host import HostPlanner
 from weft.config import Settings
 from weft.errors import Bug, Unavailable
@@ -76,9 +76,10 @@ class Spawner:
         """
         reader, writer = os.pipe()
         try:
-            pid = command.spawn(_supervisor_argv(control), env={}, stdin=reader, stderr=control / "supervisor.log")
+            pid = command.spawn(supervisor_argv(control), env={}, stdin=reader, stderr=control / "supervisor.log")
             if supervisor.claim(str(control), self._executor, pid):
-                os.write(writer, b"!")
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(writer, b"!")
             else:
                 os.close(writer)
                 writer = -1
@@ -132,7 +133,9 @@ class ProcessExecutor:
             AttemptFolder(work.folder).logs.mkdir(exist_ok=True)
             _write(control / "job.json", self._plan(work))
             self._launch(control)
-        self._listen(handle)
+        claim = _claim(control, self.capabilities.name)
+        if claim is not None:
+            self._listen(handle, claim)
         return handle
 
     def find(self, key: str) -> Handle | None:
@@ -183,7 +186,7 @@ class ProcessExecutor:
         if claim is None:
             return Observation(phase=Phase.UNSEEN)
         # First whether it lives, then what it wrote: so "dead and not over" is never a matter of timing.
-        alive = self._listen(handle) or _is_alive(claim)
+        alive = self._listen(handle, claim)
         status = _read(control / "status.json") or {**_read(control / "job.json"), "steps": []}
         over, failure = bool(status.get("over")), status.get("failure")
         if not over and not alive:
@@ -200,13 +203,13 @@ class ProcessExecutor:
             messages=tuple(status.get("messages", ())),
         )
 
-    def _listen(self, handle: Handle) -> bool:
-        """Listen to the end of this job's supervisor; tell whether it is known to live."""
-        if self._deaths.knows(handle):
-            return True
-        claim = _claim(self._control(handle.native_id), self.capabilities.name)
-        pidfd = None if claim is None else _open_alive(claim)
-        if claim is None or pidfd is None:
+    def _listen(self, handle: Handle, claim: Claim) -> bool:
+        """Listen to the end of a supervisor; tell whether it lives at this moment."""
+        lives = self._deaths.lives(handle)
+        if lives is not None:
+            return lives
+        pidfd = _open_alive(claim)
+        if pidfd is None:
             return False
         self._deaths.add(handle, claim["pid"], pidfd)
         return True
@@ -218,7 +221,7 @@ class _Deaths:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: dict[int, tuple[Handle, int]] = {}
-        self._handles: set[Handle] = set()
+        self._handles: dict[Handle, int] = {}
         self._epoll: select.epoll | None = None
         self._thread: threading.Thread | None = None
         self._end = -1
@@ -248,8 +251,11 @@ class _Deaths:
             self._watched.clear()
             self._handles.clear()
 
-    def knows(self, handle: Handle) -> bool:
-        return handle in self._handles
+    def lives(self, handle: Handle) -> bool | None:
+        """Tell whether the process of ``handle`` lives at this moment; None when it is not listened to."""
+        with self._lock:
+            pidfd = self._handles.get(handle)
+            return None if pidfd is None else not _wait(pidfd, 0)
 
     def add(self, handle: Handle, pid: int, pidfd: int) -> None:
         """Listen to ``pidfd`` and own it; without a listener it is closed."""
@@ -258,7 +264,7 @@ class _Deaths:
                 os.close(pidfd)
                 return
             self._watched[pidfd] = (handle, pid)
-            self._handles.add(handle)
+            self._handles[handle] = pidfd
             self._epoll.register(pidfd, select.EPOLLIN)
 
     def _listen(self, epoll: select.epoll, wake: Callable[[Handle], None]) -> None:
@@ -276,7 +282,7 @@ class _Deaths:
     def _remove(self, epoll: select.epoll, descriptor: int) -> Handle:
         with self._lock:
             handle, pid = self._watched.pop(descriptor)
-            self._handles.discard(handle)
+            self._handles.pop(handle, None)
             epoll.unregister(descriptor)
             os.close(descriptor)
         _reap(pid)
@@ -322,7 +328,7 @@ def _end(pid: int, pidfd: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         if _wait(pidfd, GRACE_SECONDS + 1.0):
             return
-        below = [child for _, child in supervisor.descendants(pid)]
+        below = [child for _, child in lineage.descendants(pid)]
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         for child in below:
             with contextlib.suppress(ProcessLookupError):
@@ -345,36 +351,33 @@ def _open_alive(claim: Claim) -> int | None:
     except OSError:
         return None
     with contextlib.suppress(OSError):
-        same = supervisor.start_time(claim["pid"]) == claim["started"] and supervisor.boot_id() == claim["boot"]
+        same = lineage.start_time(claim["pid"]) == claim["started"] and lineage.boot_id() == claim["boot"]
         if same and not _wait(pidfd, 0):
             return pidfd
     os.close(pidfd)
     return None
 
 
-def _is_alive(claim: Claim) -> bool:
-    pidfd = _open_alive(claim)
-    if pidfd is not None:
-        os.close(pidfd)
-    return pidfd is not None
-
-
 def _reap(pid: int) -> None:
     """Take the exit status of a child that ended; most supervisors are children, adopted ones are not."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
+    if pid > 0:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _claim(control: Path, executor: str) -> Claim | None:
+    """Return who supervises this folder; a claim that a crash of the machine cut off is one of nobody, pid 0."""
     claim = _read(control / "pid")
+    if not claim and (control / "pid").exists():
+        return {"executor": executor, "pid": 0, "started": 0, "boot": ""}
     return claim if claim.get("executor") == executor else None  # type: ignore[return-value]
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Return the JSON object in a file that is only ever replaced whole; {} when it is not there."""
+    """Return the JSON object in a file that is only ever replaced whole; {} when it is not there or was cut off."""
     try:
         document: dict[str, Any] = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return {}
     return document
 
@@ -385,8 +388,8 @@ def _write(path: Path, plan: Plan) -> None:
     temporary.rename(path)
 
 
-def _supervisor_argv(control: Path) -> list[str]:
+def supervisor_argv(control: Path) -> list[str]:
     """Return how to start ``executors/supervisor.py`` from its compiled form, without site-packages."""
-    script = "import sys; sys.path.append(sys.argv[1]); import supervisor; supervisor.main(sys.argv[2])"
-    folder = str(Path(supervisor.__file__).parent)
+    script = "import sys; sys.path.append(sys.argv[1]); from executors.supervisor import main; main(sys.argv[2])"
+    folder = str(Path(supervisor.__file__).parents[1])
     return [sys.executable, "-I", "-S", "-X", "utf8", "-c", script, folder, str(control)]

@@ -16,17 +16,28 @@ SIGTERM ends the job: SIGTERM to all processes of the step, SIGKILL after ``grac
 itself is killed, bubblewrap (``--die-with-parent``) or PR_SET_PDEATHSIG takes the step along.
 """
 
-# ruff: noqa: PTH  (pathlib would cost 6 ms at the start of every job)
+# ruff: noqa: PTH104, PTH108, PTH114, PTH118, PTH123
+# pathlib would cost 6 ms at the start of every job.
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import select
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+
+from executors.capture import CapturedFile
+from executors.lineage import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    boot_id,
+    end_descendants,
+    kill_descendants,
+    prctl,
+    start_time,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # importing typing would cost 5 ms
@@ -51,6 +62,7 @@ if TYPE_CHECKING:  # importing typing would cost 5 ms
         owner: list[int] | None  # [uid, gid] who may open /dev/stdout again
         user: list[int] | None  # [uid, gid] to become before argv is executed
         sandbox: list[str] | None  # bubblewrap options, read by it from descriptor ARGS
+        no_links: list[list[str]]  # [folder, path below it]: the step is refused if a part of the path is a link
 
     class Plan(TypedDict):
         """``job.json``."""
@@ -62,7 +74,7 @@ if TYPE_CHECKING:  # importing typing would cost 5 ms
         metadata: dict[str, str]
 
     class Claim(TypedDict):
-        """``pid``: which process supervises; ``started`` is field 22 of /proc/PID/stat, so a reused pid is not taken for it."""
+        """``pid``: which process supervises; ``started`` tells it from another one that gets its number later."""
 
         executor: str
         pid: int
@@ -99,7 +111,6 @@ CHUNK = 1 << 16
 #: Environment variable of a step's first process, by which leftovers of a killed supervisor are found.
 COOKIE = "WEFT_KEY"
 STOPPED: Problem = {"reason": "the supervisor of this job was told to stop (SIGTERM)", "retry": True}
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 
 
 def claim(control: str, executor: str, pid: int) -> bool:
@@ -117,21 +128,6 @@ def claim(control: str, executor: str, pid: int) -> bool:
     return True
 
 
-def start_time(pid: int) -> int:
-    """Return when ``pid`` was started, in clock ticks since boot (/proc/PID/stat, field 22).
-
-    :raises OSError: there is no such process.
-    """
-    with open(f"/proc/{pid}/stat", "rb") as file:
-        return int(file.read().rpartition(b")")[2].split()[19])
-
-
-def boot_id() -> str:
-    """Return what tells this boot of the machine from all others."""
-    with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-        return file.read().strip()
-
-
 def supervise(control: str, become: Callable[[StepPlan], NoReturn] | None = None) -> None:
     """Run the job of a claimed folder to its end. Call it in a process with one thread; it takes over SIGTERM.
 
@@ -146,6 +142,7 @@ def supervise(control: str, become: Callable[[StepPlan], NoReturn] | None = None
             if _is_readable(stop):
                 status["failure"] = STOPPED
                 break
+            _refuse_links(step["no_links"])
             if not _run(control, status, step, become or execute, stop, plan["grace_seconds"]):
                 break
     except Exception as error:
@@ -200,8 +197,8 @@ class _Running:
         self.sandbox_problem: str | None = None
         if not self.sandboxed:
             prctl(PR_SET_CHILD_SUBREAPER, 1)
-        self.captures: dict[int, _File] = {}
-        writers = [self._writer(step[name], step["owner"]) for name in ("stdout", "stderr")]  # type: ignore[literal-required]
+        self.captures: dict[int, CapturedFile] = {}
+        writers = [self._writer(step[name], step["owner"]) for name in ("stdout", "stderr")]
         self.report = os.memfd_create("report")
         self.alive, alive = os.pipe()
         self.pid = _fork(step, become, (*writers, _memory(step["sandbox"]), self.report, alive))
@@ -213,7 +210,7 @@ class _Running:
         reader, writer = os.pipe()
         if owner is not None:
             os.fchown(writer, *owner)
-        self.captures[reader] = _File(capture["path"], capture["limit"])
+        self.captures[reader] = CapturedFile(capture["path"], capture["limit"])
         return writer
 
     def wait(self, stop: int, grace: float) -> bool:
@@ -259,42 +256,6 @@ class _Running:
             file.close()
         for descriptor in (self.pidfd, self.report, self.alive):
             os.close(descriptor)
-
-
-class _File:
-    """A captured stream on disk that never grows beyond twice its limit and keeps the end."""
-
-    def __init__(self, path: str, limit: int) -> None:
-        self.path, self.limit = path, limit
-        self.size = 0
-        self.descriptor = self._open(path)
-
-    @staticmethod
-    def _open(path: str) -> int:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-
-    def write(self, chunk: bytes) -> None:
-        while chunk:
-            written = os.write(self.descriptor, chunk)
-            self.size += written
-            chunk = chunk[written:]
-        if self.size > 2 * self.limit:
-            self._keep_the_end()
-
-    def _keep_the_end(self) -> None:
-        fresh = self._open(self.path + ".new")
-        offset, end = self.size - self.limit, self.size
-        while offset < end:
-            offset += os.sendfile(fresh, self.descriptor, offset, end - offset)
-        os.rename(self.path + ".new", self.path)
-        os.close(self.descriptor)
-        self.descriptor, self.size = fresh, self.limit
-
-    def tail(self, count: int) -> bytes:
-        return os.pread(self.descriptor, count, max(0, self.size - count))
-
-    def close(self) -> None:
-        os.close(self.descriptor)
 
 
 def _fork(step: StepPlan, become: Callable[[StepPlan], NoReturn], descriptors: tuple[int, ...]) -> int:
@@ -343,43 +304,6 @@ def execute(step: StepPlan) -> NoReturn:
     os.execve(step["argv"][0], step["argv"], step["env"])  # noqa: S606
 
 
-def prctl(option: int, value: int) -> None:
-    """Call prctl(2); what the kernel refuses is left as it is."""
-    import ctypes  # 4 ms that a sandboxed step need not pay
-
-    ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
-
-
-def kill_descendants(number: int, spare: int = 0) -> bool:
-    """Send a signal to every process below this one, except the ``spare`` upper generations; tell if there were any."""
-    found = False
-    for depth, pid in descendants(os.getpid()):
-        if depth > spare:
-            found = True
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-    return found
-
-
-def end_descendants() -> None:
-    """Kill every process below this one and reap those that fall to it; for a subreaper."""
-    while kill_descendants(signal.SIGKILL):
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(-1, 0)
-
-
-def descendants(root: int) -> Iterator[tuple[int, int]]:
-    """Give (generation, pid) of every process below ``root``, parents first."""
-    children: dict[int, list[int]] = {}
-    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
-        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
-            children.setdefault(int(file.read().rpartition(b")")[2].split()[1]), []).append(pid)
-    level, depth = children.get(root, []), 1
-    while level:
-        yield from ((depth, pid) for pid in level)
-        level, depth = [child for pid in level for child in children.get(pid, [])], depth + 1
-
-
 def _limit(limits: dict[str, int]) -> None:
     import resource
 
@@ -409,7 +333,18 @@ def _stop_pipe() -> int:
     reader, writer = os.pipe()
     signal.signal(signal.SIGTERM, lambda *_: os.write(writer, b"x"))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # a host that forked this process may not want to wait for anybody
     return reader
+
+
+def _refuse_links(paths: list[list[str]]) -> None:
+    """Fail when a step before this one has put a link where something must be mounted."""
+    for folder, path in paths:
+        place = folder
+        for name in path.split("/"):
+            place = os.path.join(place, name)
+            if os.path.islink(place):
+                raise OSError(f"{path} is to be mounted, but {name} is a symbolic link now")
 
 
 def _is_readable(descriptor: int) -> bool:
@@ -434,7 +369,3 @@ def main(control: str) -> None:
     if os.read(0, 1):
         supervise(control)
     os._exit(0)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1])

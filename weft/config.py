@@ -57,7 +57,7 @@ class EngineSettings(Section):
     default_image: str | None = None
     """Image for workflow steps that name none; needed where the executor uses images."""
     weft_image: str | None = None
-    """Image with weft and its engines in it, for steps that need the engine beside their command (``run:``, ``script:``)."""
+    """Image with the engines in it, for steps that need their engine beside them (Snakemake's ``run``, ``script``)."""
     time_limit_seconds: float | None = None
     """Wall time of one run."""
     memory_gb: float = 4.0
@@ -89,6 +89,7 @@ class FetchSettings(Section):
     max_bytes: int = 1 << 40
     """Largest body."""
     connect_seconds: float = 10.0
+    """Longest time to connect."""
     read_seconds: float = 60.0
     """Longest silence while reading."""
     total_seconds: float = 6 * 3600.0
@@ -169,8 +170,8 @@ class Settings(BaseSettings):
 
     @property
     def engine_socket(self) -> Path:
-        """The Unix socket on which engines reach the API."""
-        return self.data / "engine.sock"
+        """The Unix socket on which engines reach the API, in a folder of its own that their sandbox shows."""
+        return self.data / "engine" / "tes.sock"
 
     @classmethod
     def settings_customise_sources(

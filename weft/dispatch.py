@@ -18,7 +18,15 @@ from typing import Protocol
 
 from weft import submissions
 from weft.clock import Clock
-from weft.errors import ExecutorRefused, InvalidRequest, StagingFailed, Unavailable, WeftError
+from weft.errors import (
+    ExecutorRefused,
+    Forbidden,
+    InvalidRequest,
+    StagingFailed,
+    TooLarge,
+    Unavailable,
+    WeftError,
+)
 from weft.folders import AttemptFolder, Folders
 from weft.logs import get_logger
 from weft.model import Handle, Job, JsonObject, Kind, StepResult, StoredOutput, Submission, Tail
@@ -34,6 +42,8 @@ log = get_logger(__name__)
 UNSEEN_GRACE = 15.0
 #: Pauses between tries while a part that weft needs does not answer, in seconds.
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
+#: Errors that say in words why an attempt cannot go on; anything else is a bug of ours.
+_SPOKEN = (StagingFailed, ExecutorRefused, InvalidRequest, Forbidden, TooLarge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +63,15 @@ class Collected:
     messages: tuple[str, ...] = ()
 
 
+class PartlyCollected(StagingFailed):
+    """Not every output could be stored; ``collected`` is what could be."""
+
+    def __init__(self, message: str, collected: Collected) -> None:
+        """Keep what was stored all the same."""
+        super().__init__(message)
+        self.collected = collected
+
+
 class Preparation(Protocol):
     """How a kind of job becomes a submission, and how its results are collected; one for tasks and one for runs."""
 
@@ -61,7 +80,7 @@ class Preparation(Protocol):
         ...
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
-        """Store everything that was asked for; raises ``StagingFailed`` unless ``best_effort``."""
+        """Store everything that was asked for; raises ``PartlyCollected`` unless ``best_effort``."""
         ...
 
     def close(self, job: Job) -> None:
@@ -121,7 +140,7 @@ class Drive:
             self._adopt() if self.handle is not None else self._start()
         except Unavailable as error:
             self._try_later(error)
-        except (StagingFailed, ExecutorRefused, InvalidRequest) as error:
+        except _SPOKEN as error:
             self._end(Verdict(State.SYSTEM_ERROR, error.message))
         except Exception as error:
             self._end(Verdict(State.SYSTEM_ERROR, _unexpected(error)))
@@ -172,7 +191,8 @@ class Drive:
         pause = BACK_OFF[min(self._tries, len(BACK_OFF) - 1)]
         self._tries += 1
         self.retry_at = self.means.clock() + pause
-        self._say(f"waiting: {error.message}")
+        for message in self._new_messages((f"waiting: {error.message}",)):
+            self._say(message)
         with self._lock:
             if self.stage is Stage.SUBMITTING:
                 self.stage = Stage.PREPARING
@@ -291,9 +311,9 @@ class Drive:
         except Unavailable:
             self.stage = Stage.WATCHING
             raise
+        except PartlyCollected as error:
+            return Verdict(State.SYSTEM_ERROR, error.message), error.collected
         except StagingFailed as error:
-            if verdict.state is not State.COMPLETE:
-                return verdict, Collected(messages=(error.message,))
             return Verdict(State.SYSTEM_ERROR, error.message), Collected()
 
     def _close(self, verdict: Verdict, seen: Observation | None, collected: Collected) -> None:

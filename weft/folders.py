@@ -4,13 +4,14 @@
 
     DATA/
       weft.db                    the database
-      engine.sock                the way in for engines (a Unix socket of the same API)
+      engine/tes.sock            the way in for engines (a Unix socket of the same API)
       jobs/ID/                   one job
         work/                    a run's working folder: attachments, and all that its tasks write
         1/                       the first attempt
           mounts/<container path>  what the steps see, except what is mounted in place
           logs/0.stdout 0.stderr   what step 0 wrote, unless the step named a path for it
           control/                 the executor's own notes (process id, exit file, …)
+          engine/                  a run's engine writes its output object here
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class AttemptFolder:
     def logs(self) -> Path:
         """Captured stdout and stderr, ``N.stdout`` and ``N.stderr`` for step N."""
         return self.root / "logs"
+
+    @property
+    def engine(self) -> Path:
+        """Where a run's engine keeps its request and writes its output object."""
+        return self.root / "engine"
 
     @property
     def control(self) -> Path:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 from typing import Any
 
 import orjson
+
+#: Fields of every line that is logged in this context, such as the id of the request that is being answered.
+bound: ContextVar[dict[str, Any] | None] = ContextVar("bound", default=None)
 
 
 class EventLogger:
@@ -29,11 +33,11 @@ class EventLogger:
 
     def exception(self, event: str, **fields: Any) -> None:
         """Log an unexpected error with its traceback."""
-        self._logger.error(event, extra={"fields": fields}, exc_info=True)
+        self._logger.error(event, extra={"fields": {**fields, **(bound.get() or {})}}, exc_info=True)
 
     def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
         if self._logger.isEnabledFor(level):
-            self._logger.log(level, event, extra={"fields": fields})
+            self._logger.log(level, event, extra={"fields": {**fields, **(bound.get() or {})}})
 
 
 def get_logger(name: str) -> EventLogger:

@@ -40,7 +40,7 @@ def decode(token: str, scope: str) -> str:
         raise InvalidRequest(
             "page_token is not a token that this list gave",
             field="page_token",
-            remedy="send next_page_token of the last answer, with the same filters; without page_token the list begins anew",
+            remedy="send the last answer's next_page_token with the same filters, or none to begin anew",
         )
     return str(cursor)
 

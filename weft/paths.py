@@ -128,8 +128,12 @@ class Tree:
         :raises LeadsOut: not in the tree.
         :raises OSError: as ``os.open``.
         """
-        with self._walked(path) as (_, handle):
-            return _again(handle, flags)
+        return self.open_found(path, flags)[1]
+
+    def open_found(self, path: str, flags: int = os.O_RDONLY) -> tuple[str, int]:
+        """Open as ``open``, and return the canonical path with the descriptor."""
+        with self._walked(path) as (canonical, handle):
+            return str(canonical), _again(handle, flags)
 
     def folder(self, path: str, *, make: bool = False, owner: Owner = None) -> int:
         """Open the folder at ``path`` for ``dir_fd``; with ``make``, missing ones are made (0755, ``owner``).
@@ -148,7 +152,8 @@ class Tree:
         """
         handle = self.folder(path)
         try:
-            return sorted(os.listdir(handle))
+            with os.scandir(handle) as entries:
+                return sorted(entry.name for entry in entries)
         finally:
             os.close(handle)
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import urlsplit
 
 from weft.clock import Clock
-from weft.dispatch import Collected, Prepared
-from weft.errors import InvalidRequest, StagingFailed
+from weft.dispatch import Collected, PartlyCollected, Prepared
+from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge
 from weft.folders import AttemptFolder, Folders
 from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
-from weft.ports import Engine
-from weft.staging.collect import collect
-from weft.staging.stagers import Root, Stagers
+from weft.paths import relative_name
+from weft.ports import Engine, Root
+from weft.staging.collect import CollectFailed, collect
+from weft.staging.stagers import Stagers
 from weft.staging.transfer import prepare
 from weft.states import DRIVEN, State
 from weft.store.store import Store
@@ -26,6 +27,7 @@ from weft.store.store import Store
 #: Jobs run as users of their own from this range, so that no two share files; nobody has an account there.
 FIRST_UID = 600_100_000
 UIDS = 99_999_999
+_OUTCOME = "outcome.json"
 
 
 def uid_of(job: Job) -> int | None:
@@ -73,9 +75,13 @@ class TaskPreparation:
         return Prepared(work=work, messages=staged.messages)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
-        """Upload the outputs."""
+        """Upload the outputs; what could be stored is told even where something is missing."""
         stagers = self.stagers.with_roots(self._roots(job))
-        kept = collect(job.task, work.mounts, stagers, best_effort=best_effort)
+        try:
+            kept = collect(job.task, work.mounts, stagers, best_effort=best_effort)
+        except CollectFailed as error:
+            stored = Collected(outputs=error.collected.stored, messages=error.collected.messages)
+            raise PartlyCollected(error.message, stored) from error
         return Collected(outputs=kept.stored, messages=kept.messages)
 
     def close(self, job: Job) -> None:
@@ -95,7 +101,6 @@ class RunPreparation:
     fetch: Fetch
     tes_url: str
     clock: Clock
-    log: Callable[[str], None] = lambda _message: None
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
         """Fetch a workflow that is named by URL, make the run-scoped token, and ask the engine for its command."""
@@ -112,12 +117,10 @@ class RunPreparation:
         self.store.revoke_tokens(job.id)
         principal = Principal(issuer=_issuer(job.owner), subject=_subject(job.owner), run=job.id)
         _write_secret(token_file, self.store.create_token(principal, now=self.clock(), expires_at=None))
-        outcome = workspace / ".weft" / "outcome.json"
-        outcome.parent.mkdir(exist_ok=True)
-        outcome.unlink(missing_ok=True)
-        step = engine.step(run, workspace, outcome, self.tes_url, token_file)
+        folder.engine.mkdir()
+        step = engine.step(run, workspace, folder.engine / _OUTCOME, self.tes_url, token_file)
         if uid is not None:
-            for path in (workspace, *workspace.rglob("*"), token_file, folder.logs):
+            for path in (workspace, *workspace.rglob("*"), folder.engine, *folder.engine.iterdir(), token_file):
                 os.chown(path, uid, uid, follow_symlinks=False)
         work = Submission(
             key=job.key,
@@ -126,7 +129,7 @@ class RunPreparation:
             kind=Kind.RUN,
             steps=(step,),
             folder=folder.root,
-            mounts=(Mount(source=workspace, target=str(workspace)),),
+            mounts=tuple(Mount(source=path, target=str(path)) for path in (workspace, folder.engine)),
             uid=uid,
             gid=uid,
         )
@@ -136,19 +139,19 @@ class RunPreparation:
         parts = urlsplit(run.workflow_url)
         if parts.scheme not in ("http", "https"):
             return run
-        name = Path(parts.path).name or "workflow"
+        name = relative_name(PurePosixPath(parts.path).name or "workflow", "workflow_url")
         target = workspace / name
         if not target.exists():
             try:
                 self.fetch.download(parts._replace(fragment="").geturl(), target)
-            except (InvalidRequest, StagingFailed) as error:
+            except (InvalidRequest, Forbidden, TooLarge, StagingFailed) as error:
                 raise StagingFailed(f"workflow_url: {error.message}") from error
         return replace(run, workflow_url=f"{name}#{parts.fragment}" if parts.fragment else name)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
         """Read the engine's output object."""
         engine = self.engines.get(job.run.workflow_engine)
-        outcome = self.folders.work(job.id) / ".weft" / "outcome.json"
+        outcome = AttemptFolder(work.folder).engine / _OUTCOME
         if engine is None or not outcome.is_file():
             return Collected()
         return Collected(run_outputs=engine.outputs(outcome))

@@ -39,6 +39,8 @@ def listen(settings: Settings) -> socket.socket:
 
 def listen_for_engines(path: Path) -> socket.socket:
     """Bind the engines' Unix socket; who may use it is decided by the token that each request carries."""
+    path.parent.mkdir(exist_ok=True)
+    path.parent.chmod(0o711)
     path.unlink(missing_ok=True)
     unix = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)

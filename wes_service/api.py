@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.metadata import version
 from itertools import zip_longest
 
-from weft import __version__, submissions
+from weft import submissions
 from weft.clock import Clock, NewId
 from weft.config import Settings
-from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, WeftError
 from weft.folders import Folders
+from weft.http.request import Request
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
 from weft.ports import Engine
 from weft.states import STORED, State
 from weft.store.store import Filters, Store
-from wes_service import beneath, matching, service_info, translate
+from wes_service import matching, service_info, translate
 from wes_service.attachments import Intake, Limits
 from wes_service.forms import Fields, Readable, read_body
 from wes_service.references import CheckUrl, check_reference
 from wes_service.translate import Links
 from wes_service.wire import parse
+from wes_service.workfolder import WorkFolder
 
 _PAGE = 100
 _LARGEST_PAGE = 1000
@@ -37,11 +40,11 @@ class WesApi:
         settings: Settings,
         engines: Mapping[str, Engine],
         check_url: CheckUrl,
-        schemes: Collection[str],
+        schemes: Callable[[], Collection[str]],
         clock: Clock,
         new_id: NewId,
     ) -> None:
-        """Keep the collaborators; ``schemes`` are those of the URLs that weft can stage."""
+        """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
         self.store = store
         self.settings = settings
         self.engines = tuple(engines.values())
@@ -54,39 +57,48 @@ class WesApi:
 
     # -- service -----------------------------------------------------------------------------------------------
 
-    def get_service_info(self, principal: Principal | None) -> JsonObject:
+    def get_service_info(self, request: Request) -> JsonObject:
         """Give ``ServiceInfo``; the counts are those of the caller's own runs."""
-        counts = {} if principal is None else self.store.counts(Kind.RUN, principal.name)
-        return service_info.document(self.settings, self.engines, self.schemes, counts, version=__version__)
+        counts = self.store.counts(Kind.RUN, request.principal.name)
+        return service_info.document(self.settings, self.engines, self.schemes(), counts, version=version("weft"))
 
     # -- create ------------------------------------------------------------------------------------------------
 
-    def run_workflow(
-        self, principal: Principal, *, content_type: str | None, body: Readable, idempotency_key: str | None = None
-    ) -> JsonObject:
-        """Store a run with its attachments; nothing is left of one that is refused.
+    def run_workflow(self, request: Request, stream: Readable) -> JsonObject:
+        """Store a run with its attachments and give ``RunId``; nothing is left of a run that is refused.
 
+        :param stream: the body as it comes from the client.
         :raises InvalidRequest: names the field and the remedy.
         :raises Conflict: the idempotency key belongs to a different request.
         """
-        _no_engine(principal)
-        key = _checked_key(idempotency_key)
+        _no_engine(request.principal)
+        key = _checked_key(request.headers.get("idempotency-key"))
         now = self.clock()
         run_id = self.new_id(now)
         intake = Intake(folder=self.folders.work(run_id), limits=self.limits)
         try:
-            fields = read_body(content_type, body, intake, most_text=self.settings.max_body_bytes)
+            content_type = request.headers.get("content-type", "")
+            fields = read_body(content_type, stream, intake, most_text=self.settings.max_body_bytes)
             run = self._understood(fields, intake.names)
             intake.seal()
-            job = self.store.create(_new_job(run_id, run, principal, now, key, fields.unknown))
+            job = self.store.create(_new_job(run_id, run, request.principal, now, key, fields.unknown))
         except BaseException:
-            intake.discard()
+            self._discard(intake, run_id)
             raise
         if job.id != run_id:
             intake.discard()
             if job.document != run_to_json(run):
                 raise Conflict("the Idempotency-Key was sent before with a different request", field="Idempotency-Key")
         return {"run_id": job.id}
+
+    def _discard(self, intake: Intake, run_id: str) -> None:
+        """Remove the attachments of a run that was refused; not where it may be stored all the same."""
+        try:
+            stored = self.store.get(run_id) is not None
+        except WeftError:
+            return
+        if not stored:
+            intake.discard()
 
     def _understood(self, fields: Fields, attached: Sequence[str]) -> Run:
         form = parse(fields.values)
@@ -110,8 +122,7 @@ class WesApi:
 
     def list_runs(
         self,
-        principal: Principal,
-        *,
+        request: Request,
         page_size: int | None = None,
         page_token: str | None = None,
         state: str | None = None,
@@ -119,66 +130,58 @@ class WesApi:
         tag_value: Sequence[str] = (),
     ) -> JsonObject:
         """Give ``RunListResponse``: the caller's runs, newest first."""
-        filters = Filters(owner=principal.name, state=_state(state), tags=_tags(tag_key, tag_value))
+        filters = Filters(owner=request.principal.name, state=_state(state), tags=_tags(tag_key, tag_value))
         page = self.store.page(Kind.RUN, filters, _size(page_size), page_token or None)
         return {
             "runs": [translate.run_summary(job) for job in page.jobs],
             "next_page_token": page.next_token or "",
         }
 
-    def get_run_status(self, principal: Principal, run_id: str) -> JsonObject:
+    def get_run_status(self, request: Request, run_id: str) -> JsonObject:
         """Give ``RunStatus``."""
-        return translate.run_status(self.run(principal, run_id))
+        return translate.run_status(self.run(request.principal, run_id))
 
-    def get_run_log(self, principal: Principal, run_id: str, links: Links) -> JsonObject:
+    def get_run_log(self, request: Request, run_id: str) -> JsonObject:
         """Give ``RunLog`` with the newest tasks in ``task_logs``."""
-        job = self.run(principal, run_id)
-        work = self.folders.work(run_id)
-
-        def is_file(path: str) -> bool:
-            parts = translate.path_parts(path)
-            return parts is not None and beneath.size_of(work, parts) is not None
-
+        job = self.run(request.principal, run_id)
+        links = Links(request.base_url)
+        work = WorkFolder(self.folders.work(run_id))
         return translate.run_log(
             job,
             links=links,
             attempts=self.attempts(job),
             events=self.store.events(run_id),
             command=self._command(job),
-            task_logs=self._page_of_tasks(principal, run_id, links, _PAGE, None)["task_logs"],
-            is_file=is_file,
+            task_logs=self._page_of_tasks(request, run_id, _PAGE, None)["task_logs"],
+            is_file=lambda path: work.size(path) is not None,
         )
 
     def list_tasks(
-        self,
-        principal: Principal,
-        run_id: str,
-        links: Links,
-        *,
-        page_size: int | None = None,
-        page_token: str | None = None,
+        self, request: Request, run_id: str, page_size: int | None = None, page_token: str | None = None
     ) -> JsonObject:
         """Give ``TaskListResponse``: the run's tasks, newest first."""
-        self.run(principal, run_id)
-        return self._page_of_tasks(principal, run_id, links, _size(page_size), page_token or None)
+        self.run(request.principal, run_id)
+        return self._page_of_tasks(request, run_id, _size(page_size), page_token or None)
 
-    def get_task(self, principal: Principal, run_id: str, task_id: str, links: Links) -> JsonObject:
+    def get_task(self, request: Request, run_id: str, task_id: str) -> JsonObject:
         """Give ``TaskLog``."""
-        job = self.task(principal, run_id, task_id)
-        return self._task_log(job, run_id, links, self.attempts(job))
+        job = self.task(request.principal, run_id, task_id)
+        links = Links(request.base_url)
+        events = self.store.events(task_id)
+        return translate.task_log(job, run_id, links=links, attempts=self.attempts(job), events=events)
 
-    def _page_of_tasks(
-        self, principal: Principal, run_id: str, links: Links, size: int, token: str | None
-    ) -> JsonObject:
-        page = self.store.page(Kind.TASK, Filters(owner=principal.name, parent=run_id), size, token)
-        attempts = self.store.attempts([job.id for job in page.jobs])
+    def _page_of_tasks(self, request: Request, run_id: str, size: int, token: str | None) -> JsonObject:
+        links = Links(request.base_url)
+        page = self.store.page(Kind.TASK, Filters(owner=request.principal.name, parent=run_id), size, token)
+        ids = [job.id for job in page.jobs]
+        attempts, events = self.store.attempts(ids), self.store.events_of(ids)
         return {
-            "task_logs": [self._task_log(job, run_id, links, attempts.get(job.id, ())) for job in page.jobs],
+            "task_logs": [
+                translate.task_log(job, run_id, links=links, attempts=attempts[job.id], events=events[job.id])
+                for job in page.jobs
+            ],
             "next_page_token": page.next_token or "",
         }
-
-    def _task_log(self, job: Job, run_id: str, links: Links, attempts: Sequence[Attempt]) -> JsonObject:
-        return translate.task_log(job, run_id, links=links, attempts=attempts, events=self.store.events(job.id))
 
     def _command(self, job: Job) -> tuple[str, ...]:
         """Return the engine's command as it was submitted; empty before that."""
@@ -187,10 +190,10 @@ class WesApi:
 
     # -- cancel ------------------------------------------------------------------------------------------------
 
-    def cancel_run(self, principal: Principal, run_id: str) -> JsonObject:
+    def cancel_run(self, request: Request, run_id: str) -> JsonObject:
         """Ask for the end of the engine and of every task of the run; nothing changes for a run that has ended."""
-        _no_engine(principal)
-        job = self.run(principal, run_id)
+        _no_engine(request.principal)
+        job = self.run(request.principal, run_id)
         if not job.state.terminal:
             now = self.clock()
             self.store.request_cancel(run_id, now=now, message="cancelled by its owner")
@@ -223,7 +226,7 @@ class WesApi:
 
     def attempts(self, job: Job) -> tuple[Attempt, ...]:
         """Return the attempts at one job, oldest first."""
-        return self.store.attempts([job.id]).get(job.id, ())
+        return self.store.attempts([job.id])[job.id]
 
 
 def _new_job(
@@ -256,7 +259,7 @@ def _checked_key(key: str | None) -> str | None:
             field="Idempotency-Key",
             remedy="send a UUID",
         )
-    return f"run:{key}"  # the same key may name a task as well
+    return key
 
 
 def _size(page_size: int | None) -> int:
@@ -281,5 +284,3 @@ def _tags(keys: Sequence[str], values: Sequence[str]) -> tuple[tuple[str, str], 
     if len(values) > len(keys):
         raise InvalidRequest("more tag_value than tag_key", field="tag_value", remedy="name the tag by tag_key")
     return tuple(zip_longest(keys, values, fillvalue=""))
-
-

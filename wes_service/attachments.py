@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from weft.errors import InvalidRequest, TooLarge
-from wes_service import beneath
+from wes_service.workfolder import WorkFolder
 
 FIELD = "workflow_attachment"
 RESERVED = ".weft"  # the run's own notes lie in this sub-folder of its working folder
@@ -101,7 +101,7 @@ class Intake:
         parts = split_name(name)
         self._reserve(name, parts)
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with beneath.create_file(self.folder, parts) as file:
+        with WorkFolder(self.folder).create(parts) as file:
             size = 0
             for chunk in chunks:
                 size += len(chunk)
@@ -115,9 +115,11 @@ class Intake:
         """Put the folder itself on disk; the files are there already."""
         if not self.names:
             return
-        beneath.sync(self.folder, sorted(self._made, key=len, reverse=True))
-        for above in (self.folder.parent, self.folder.parent.parent):
-            beneath.sync(above, ())
+        work = WorkFolder(self.folder)
+        for parts in sorted(self._made, key=len, reverse=True):
+            work.sync(parts)
+        for folder in (self.folder, self.folder.parent, self.folder.parent.parent):
+            WorkFolder(folder).sync()
 
     def discard(self) -> None:
         """Remove the job's whole folder: the run was refused."""

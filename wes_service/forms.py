@@ -6,10 +6,11 @@ Real clients send all three (``reference/wes.md``, B1), and some send every text
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, unquote
 
 from werkzeug.exceptions import RequestEntityTooLarge
 from werkzeug.http import parse_options_header
@@ -36,10 +37,16 @@ TEXT_FIELDS = frozenset(
 _ATTACHMENT_NAMES = frozenset({FIELD, f"{FIELD}[]"})
 _MULTIPART = "multipart/form-data"
 _URLENCODED = "application/x-www-form-urlencoded"
-_ACCEPTED = f"send {_MULTIPART}, {_URLENCODED} or application/json"
+_JSON = "application/json"
+_ACCEPTED = f"send {_MULTIPART}, {_URLENCODED} or {_JSON}"
 _CHUNK = 64 << 10
 _LONGEST_HEADERS = 64 << 10
+_LONGEST_BOUNDARY = 200  # characters; RFC 2046 allows 70
 _MOST_FIELDS = 200
+#: A parameter of a header: its name, and its value with the quotes.
+_PARAMETER = re.compile(r';\s*([^=;\s]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+#: What browsers send for a quote and for line breaks; a name may also have these very characters.
+_AMBIGUOUS = re.compile("%22|%0[AD]", re.IGNORECASE)
 
 
 class Readable(Protocol):
@@ -70,18 +77,19 @@ class Fields:
             self.values[name] = value
 
 
-def read_body(content_type: str | None, body: Readable, intake: Intake, *, most_text: int) -> Fields:
+def read_body(content_type: str, body: Readable, intake: Intake, *, most_text: int) -> Fields:
     """Read the whole body; attachments go to ``intake``.
 
+    :param content_type: the header; "" when there is none.
     :param most_text: the most bytes of everything that is not an attachment.
     :raises InvalidRequest: there is no body, or it is not what its content type says.
     :raises UnsupportedMediaType: another content type.
     :raises TooLarge: a limit is exceeded.
     """
-    if not content_type:
-        raise InvalidRequest("the request has no body", remedy=_ACCEPTED)
     kind, options = parse_options_header(content_type)
     match kind.lower():
+        case "":
+            raise InvalidRequest("the request has no body", remedy=_ACCEPTED)
         case "multipart/form-data":
             return _Multipart(options.get("boundary", ""), intake, most_text).read(body)
         case "application/x-www-form-urlencoded":
@@ -89,7 +97,7 @@ def read_body(content_type: str | None, body: Readable, intake: Intake, *, most_
         case "application/json":
             return _json(_all(body, most_text))
         case _:
-            raise UnsupportedMediaType(f"the content type {kind[:100]} is not one that runs are sent in: {_ACCEPTED}")
+            raise UnsupportedMediaType(f"runs are not sent as {kind[:100]}", remedy=_ACCEPTED)
 
 
 def _all(body: Readable, most: int) -> bytes:
@@ -105,34 +113,33 @@ def _all(body: Readable, most: int) -> bytes:
 def _urlencoded(text: bytes) -> Fields:
     fields = Fields()
     try:
-        pairs = parse_qsl(
-            text.decode("ascii"),
-            keep_blank_values=True,
-            strict_parsing=bool(text),
-            errors="strict",
-            max_num_fields=_MOST_FIELDS,
-        )
+        pairs = parse_qsl(text.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MOST_FIELDS)
     except ValueError as error:  # UnicodeError is one
-        raise InvalidRequest(f"the body is not {_URLENCODED}: {error}") from error
+        raise InvalidRequest(f"the body is not {_URLENCODED}: {error}", remedy=_ACCEPTED) from error
+    if not pairs:
+        raise InvalidRequest("the request has no body", remedy=_ACCEPTED)
     for name, value in pairs:
-        _no_attachment(name)
+        _refuse_attachment(name)
         fields.add(name, value)
     return fields
 
 
 def _json(text: bytes) -> Fields:
+    """Read a JSON object; a field that is null counts as not sent."""
+    if not text.strip():
+        raise InvalidRequest("the request has no body", remedy=_ACCEPTED)
     document = decode_json(text, "the body")
     if not isinstance(document, dict):
-        raise InvalidRequest("the body must be a JSON object", remedy="send {\"workflow_url\": …, …}")
+        raise InvalidRequest("the body must be a JSON object", remedy='send {"workflow_url": "…", …}')
     fields = Fields()
     for name, value in document.items():
-        _no_attachment(name)
+        _refuse_attachment(name)
         if value is not None:
             fields.add(name, value)
     return fields
 
 
-def _no_attachment(name: str) -> None:
+def _refuse_attachment(name: str) -> None:
     if name in _ATTACHMENT_NAMES:
         raise InvalidRequest(f"{FIELD} needs {_MULTIPART}", field=FIELD, remedy=f"send the files as {_MULTIPART}")
 
@@ -141,35 +148,42 @@ class _Multipart:
     """Reads one multipart body, part by part."""
 
     def __init__(self, boundary: str, intake: Intake, most_text: int) -> None:
-        if not boundary or len(boundary) > 200:
-            raise InvalidRequest(f"the content type {_MULTIPART} has no boundary", remedy="let your HTTP library set it")
-        self.decoder = MultipartDecoder(boundary.encode("latin-1", "replace"))
+        if not 0 < len(boundary) <= _LONGEST_BOUNDARY or not boundary.isascii():
+            raise InvalidRequest(f"{_MULTIPART} has no usable boundary", remedy="let your HTTP library set it")
+        self.decoder = MultipartDecoder(boundary.encode())
         self.intake = intake
+        self.most_text = most_text
         self.room = most_text
         self.fields = Fields()
         self.parts = 0
 
     def read(self, body: Readable) -> Fields:
+        """Read to the end of the body."""
         events = self._events(body)
-        try:
-            for event in events:
-                if isinstance(event, Field | File):
-                    self._part(event, _data(events))
-        except (RequestEntityTooLarge, ValueError, AttributeError, KeyError) as error:
-            raise InvalidRequest(f"the body is not well-formed {_MULTIPART}: {_first_line(error)}") from error
+        for event in events:
+            if isinstance(event, Field | File):
+                self._part(event, _data(events))
+        if not self.parts:
+            raise InvalidRequest("the request has no fields", remedy=_ACCEPTED)
         return self.fields
 
     def _events(self, body: Readable) -> Iterator[Event]:
         while True:
-            event = self.decoder.next_event()
+            event = self._next()
             if event is NEED_DATA:
                 if len(self.decoder.buffer) > _LONGEST_HEADERS + _CHUNK:
-                    raise ValueError("the headers of a part do not end")
+                    raise _malformed("the headers of a part do not end")
                 self.decoder.receive_data(body.read(_CHUNK) or None)
                 continue
             yield event
             if isinstance(event, Epilogue):
                 return
+
+    def _next(self) -> Event:
+        try:
+            return self.decoder.next_event()
+        except (RequestEntityTooLarge, ValueError, AttributeError) as error:  # AttributeError: no line break in sight
+            raise _malformed(str(error).partition("\n")[0][:200]) from error
 
     def _part(self, part: Field | File, data: Iterable[bytes]) -> None:
         self.parts += 1
@@ -182,7 +196,7 @@ class _Multipart:
             self.intake.add(_file_name(part), data)
         elif isinstance(part, File) and part.name not in TEXT_FIELDS:
             remedy = f"send the files of the workflow as {FIELD}"
-            raise InvalidRequest(f"a file was sent as {part.name[:100]!r}", field=part.name[:100], remedy=remedy)
+            raise InvalidRequest(f"a file was sent as '{part.name[:100]}'", field=part.name[:100], remedy=remedy)
         else:
             self.fields.add(part.name, self._text(part.name, data))
 
@@ -191,7 +205,8 @@ class _Multipart:
         for piece in data:
             self.room -= len(piece)
             if self.room < 0:
-                raise TooLarge(f"{name} is too large", field=name, remedy="send large values as attachments")
+                refused = f"the text fields are larger than {self.most_text} bytes"
+                raise TooLarge(refused, field=name, remedy="send large values as attachments")
             pieces.append(piece)
         try:
             return b"".join(pieces).decode()
@@ -202,33 +217,58 @@ class _Multipart:
 def _data(events: Iterator[Event]) -> Iterator[bytes]:
     for event in events:
         if not isinstance(event, Data):
-            raise ValueError("a part has no end")
+            raise _malformed("a part has no end")
         yield event.data
         if not event.more_data:
             return
 
 
+def _malformed(why: str) -> InvalidRequest:
+    return InvalidRequest(f"the body is not well-formed {_MULTIPART}: {why}", remedy="let your HTTP library write it")
+
+
 def _check_encoding(part: Field | File) -> None:
     encoding = part.headers.get("content-transfer-encoding", "binary").lower()
     if encoding not in ("binary", "8bit", "7bit"):
-        raise InvalidRequest(f"{part.name}: the transfer encoding {encoding[:50]} is not read", remedy="send plain bytes")
+        refused = f"{part.name}: the transfer encoding '{encoding[:50]}' is not read"
+        raise InvalidRequest(refused, field=part.name, remedy="send plain bytes")
 
 
 def _file_name(part: Field | File) -> str:
-    """Return the file name as it was sent; one that the header's grammar would cut short is refused."""
-    if isinstance(part, Field):
-        remedy = 'give the part a file name: Content-Disposition: …; filename="Snakefile"'
-        raise InvalidRequest(f"{FIELD} has no file name", field=FIELD, remedy=remedy)
-    header = part.headers["content-disposition"]
-    lowered = header.lower()
-    if 'filename="' not in lowered and "filename*" not in lowered:
-        sent = header[lowered.rindex("filename=") + len("filename=") :].partition(";")[0].strip()
-        if sent != part.filename:
-            raise InvalidRequest(f"{FIELD}: the file name is not quoted", field=FIELD, remedy='filename="a/b.smk"')
-    return part.filename
+    r"""Return the file name exactly as it was sent.
+
+    Werkzeug's own reading is not used, because it drops backslashes and turns "%22" into a quote: that would rename
+    files. Read are RFC 7578 (a quoted string, with ``\"`` for a quote) and RFC 5987 (``filename*=UTF-8''…``).
+    """
+    parameters = _PARAMETER.findall(part.headers["content-disposition"])
+    sent = [(key.lower(), value.strip()) for key, value in parameters if key.lower().startswith("filename")]
+    names: dict[str, str] = dict(sent)
+    if len(names) != len(sent) or not names.keys() <= {"filename", "filename*"}:
+        raise _bad_file_name("is sent twice or in pieces")
+    if "filename*" in names:
+        return _extended(names["filename*"])
+    if not names:
+        raise _bad_file_name("is missing")
+    value = names["filename"]
+    if not value.startswith('"'):
+        return value
+    if len(value) == 1 or not value.endswith('"'):
+        raise _bad_file_name("has a quotation mark or a backslash that does not end")
+    if _AMBIGUOUS.search(value):
+        raise _bad_file_name("has a character that forms do not carry unambiguously (%22, %0A, %0D)")
+    return value[1:-1].replace('\\"', '"')
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]
+def _extended(value: str) -> str:
+    charset, _, rest = value.partition("'")
+    try:
+        if charset.lower() == "utf-8":
+            return unquote(rest.partition("'")[2], errors="strict")
+    except UnicodeDecodeError:
+        pass
+    raise _bad_file_name("is not UTF-8")
 
 
+def _bad_file_name(what: str) -> InvalidRequest:
+    remedy = 'Content-Disposition: form-data; name="workflow_attachment"; filename="Snakefile"'
+    return InvalidRequest(f"{FIELD}: the file name {what}", field=FIELD, remedy=remedy)

@@ -130,7 +130,9 @@ def _plain(version: str) -> str:
 def _unsupported(field: str, value: str, supported: Sequence[str]) -> InvalidRequest:
     listed = _listed(supported)
     return InvalidRequest(
-        f"{field} '{value[:100]}' is not supported here; supported: {listed}", field=field, remedy=f"use one of: {listed}"
+        f"{field} '{value[:100]}' is not supported here; supported: {listed}",
+        field=field,
+        remedy=f"use one of: {listed}",
     )
 
 

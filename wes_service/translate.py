@@ -104,7 +104,9 @@ def run_log(
     }
 
 
-def task_log(job: Job, run_id: str, *, links: Links, attempts: Sequence[Attempt], events: Sequence[Event]) -> JsonObject:
+def task_log(
+    job: Job, run_id: str, *, links: Links, attempts: Sequence[Attempt], events: Sequence[Event]
+) -> JsonObject:
     """Give ``TaskLog`` of a TES task: the command, the times and the exit code are those of ``shown_step``."""
     index = shown_step(job, attempts)
     result = _result(attempts, index)
@@ -178,14 +180,6 @@ def plain_path(path: str) -> str:
     while path.startswith("./"):
         path = path[2:]
     return path
-
-
-def path_parts(path: str) -> tuple[str, ...] | None:
-    """Split a path below a work folder; None when it is absolute, empty, or has ``..`` or an empty component."""
-    parts = tuple(plain_path(path).split("/"))
-    if len(path) > 4096 or any(part in ("", ".", "..") or "\0" in part for part in parts):
-        return None
-    return parts
 
 
 def name_of(workflow_url: str) -> str:

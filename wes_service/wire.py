@@ -26,7 +26,9 @@ def _text(value: Any, info: ValidationInfo) -> Any:
 
 def _needed(value: Any, info: ValidationInfo) -> Any:
     text = _text(value, info)
-    return text if text else _missing(str(info.field_name))
+    if not text:
+        raise _missing(str(info.field_name))
+    return text
 
 
 def _optional(value: Any, info: ValidationInfo) -> Any:
@@ -55,7 +57,9 @@ def _flags(value: Any, info: ValidationInfo) -> dict[str, str]:
 
 
 def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)[:100] if isinstance(value, int | float) else "…"
+    return (
+        str(value).lower() if isinstance(value, bool) else str(value)[:100] if isinstance(value, int | float) else "…"
+    )
 
 
 class RunForm(BaseModel):
@@ -82,11 +86,11 @@ def parse(fields: Mapping[str, Any]) -> RunForm:
         return RunForm(**fields)
     except ValidationError as error:  # only what the validators above do not say themselves: a field is missing
         location = error.errors()[0]["loc"]
-        return _missing(str(location[0]) if location else "the request")
+        raise _missing(str(location[0]) if location else "the request") from error
 
 
-def _missing(field: str) -> Any:
-    raise InvalidRequest(
+def _missing(field: str) -> InvalidRequest:
+    return InvalidRequest(
         f"{field} is missing",
         field=field,
         remedy="send workflow_type, workflow_type_version and workflow_url; see /service-info for what is supported",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import socketserver
 import subprocess
 import threading
@@ -19,8 +21,9 @@ TERMINAL = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
 class FakeTes:
     """Keeps tasks, newest first, and runs them in threads."""
 
-    def __init__(self, socket: Path, token: str = "secret") -> None:
-        self.socket = socket
+    def __init__(self, path: Path, token: str = "secret", uid: int | None = None) -> None:
+        self.socket = path
+        self.uid = uid
         self.token = token
         self.tasks: dict[str, dict[str, Any]] = {}
         self.documents: list[dict[str, Any]] = []
@@ -33,25 +36,36 @@ class FakeTes:
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self.changed = threading.Condition(self._lock)
-        self._server = _Server(str(socket), _handler_of(self))
 
     @property
     def url(self) -> str:
         return f"unix://{self.socket}"
 
     def __enter__(self) -> FakeTes:
-        self._serving = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
-        self._serving.start()
+        self.open()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._serving.join()
+        self.close()
         for task_id in list(self.tasks):
             self.cancel(task_id)
         for thread in self._threads:
             thread.join()
+
+    def open(self) -> None:
+        """Listen on the socket's path."""
+        self.socket.unlink(missing_ok=True)
+        self._server = _Server(str(self.socket), _handler_of(self))
+        self.socket.chmod(0o666)
+        self._serving = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
+        self._serving.start()
+
+    def close(self) -> None:
+        """Hang up on everybody; tasks go on."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.hang_up()
+        self._serving.join()
 
     def create(self, document: dict[str, Any], key: str | None) -> str:
         with self._lock:
@@ -117,6 +131,9 @@ class FakeTes:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                user=self.uid,
+                group=self.uid,
+                extra_groups=None if self.uid is None else [],
             )
             self.changed.notify_all()
             return process
@@ -125,6 +142,23 @@ class FakeTes:
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     daemon_threads = True
     request_queue_size = 64
+
+    def __init__(self, address: str, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self._connections: set[socket.socket] = set()
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        for connection in list(self._connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that was killed is not worth a traceback."""

@@ -95,13 +95,14 @@ class Connection:
 
         :raises ClientError: as above; 404 is ``Missing``.
         """
-        headers = {"Range": f"bytes={start}-"} if start else {}
+        # One byte more than is wanted, so that a file that did not grow is not a range that cannot be had.
+        headers = {"Range": f"bytes={start - 1}-"} if start else {}
         response = self._send("GET", url, headers=headers)
         if response.status_code == requests.codes.requested_range_not_satisfiable:
             return b""
         _raise_for(response)
-        body = response.content
-        return body if response.status_code == requests.codes.partial_content else body[start:]
+        partial = start and response.status_code == requests.codes.partial_content
+        return response.content[1 if partial else start :]
 
     def stream(self, url: str) -> Iterator[bytes]:
         """Yield the bytes of ``url`` in pieces.

@@ -24,8 +24,8 @@ class Watch:
 
     timeout: float | None = None
     first: float = 0.1
-    growth: float = 1.5
-    longest: float = 3.0
+    growth: float = 1.3
+    longest: float = 2.0
     grace: float = 60.0
     sleep: Callable[[float], None] = field(default=time.sleep)
     clock: Callable[[], float] = field(default=time.monotonic)

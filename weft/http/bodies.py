@@ -6,6 +6,8 @@ connexion checks paths, query parameters and media types against the spec. A JSO
 
 from __future__ import annotations
 
+import asyncio
+from io import BytesIO
 from typing import Any
 
 import orjson
@@ -13,7 +15,8 @@ from connexion.datastructures import MediaTypeDict
 from connexion.uri_parsing import OpenAPIURIParser
 from connexion.validators import AbstractRequestBodyValidator
 from connexion.validators.parameter import ParameterValidator
-from jsonschema import Draft4Validator
+from jsonschema_rs import Draft4Validator
+from starlette.types import Message, Receive, Scope
 
 from weft.errors import InvalidRequest, UnsupportedMediaType
 
@@ -39,7 +42,9 @@ class PlainParameters(ParameterValidator):  # type: ignore[misc]
     """Checks parameters against the spec and says in one line which one is wrong."""
 
     @staticmethod
-    def validate_parameter(parameter_type: str, value: Any, param: dict[str, Any], param_name: str | None = None) -> None:
+    def validate_parameter(
+        parameter_type: str, value: Any, param: dict[str, Any], param_name: str | None = None
+    ) -> None:
         """Check one parameter.
 
         :raises InvalidRequest: names the parameter.
@@ -54,8 +59,33 @@ class PlainParameters(ParameterValidator):  # type: ignore[misc]
             raise InvalidRequest(f"{name}: {error.message}", field=name)
 
 
+class BodyStream:
+    """The body of a request for a handler that reads it by itself, in its own thread."""
+
+    def __init__(self, receive: Receive, loop: asyncio.AbstractEventLoop) -> None:
+        self._receive = receive
+        self._loop = loop
+        self._buffer = b""
+        self._more = True
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes; none at the end.
+
+        :raises TooLarge: the body is larger than the server accepts.
+        """
+        while not self._buffer and self._more:
+            message = asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+            self._more = message.get("more_body", False)
+            self._buffer = message.get("body", b"")
+        piece, self._buffer = self._buffer[:size], self._buffer[size:]
+        return piece
+
+    async def _next(self) -> Message:
+        return await self._receive()
+
+
 class JsonBody(AbstractRequestBodyValidator):  # type: ignore[misc]
-    """Parses a JSON body once and hands it to the handler as its ``body``."""
+    """Parses a JSON body once and hands it to the handler as ``body``, and unparsed as ``stream``."""
 
     async def wrap_receive(self, receive: Any, *, scope: Any) -> tuple[Any, Any]:
         """Read the body, which the gate has bounded, and replay it for Flask.
@@ -64,22 +94,27 @@ class JsonBody(AbstractRequestBodyValidator):  # type: ignore[misc]
         :raises UnsupportedMediaType: the request does not say what it sends.
         """
         message = await receive()
-        body: bytes = message.get("body", b"")
-        require_content_type(scope, body)
-        scope["extensions"]["connexion_context"]["body"] = parse_json(body)
+        raw: bytes = message.get("body", b"")
+        _require_content_type(scope)
+        context = scope["extensions"]["connexion_context"]
+        context["body"] = parse_json(raw)
+        context["stream"] = BytesIO(raw)
         return self._insert_messages(receive, messages=[message]), scope
 
 
 class FormBody(AbstractRequestBodyValidator):  # type: ignore[misc]
-    """Leaves a form to its handler, which streams the parts to disk."""
+    """Hands a form to the handler unread, as ``stream``, so that nothing of it is held in memory; Flask sees none."""
 
     async def wrap_receive(self, receive: Any, *, scope: Any) -> tuple[Any, Any]:
-        """Pass everything on.
+        """Set the body aside.
 
         :raises UnsupportedMediaType: the request does not say what it sends.
         """
-        require_content_type(scope, b"?")
-        return receive, scope
+        _require_content_type(scope)
+        scope["extensions"]["connexion_context"]["stream"] = BodyStream(receive, asyncio.get_running_loop())
+        lengths = (b"content-length", b"transfer-encoding")
+        scope["headers"] = [item for item in scope["headers"] if item[0] not in lengths]
+        return self._insert_messages(receive, messages=[{"type": "http.request", "body": b""}]), scope
 
 
 VALIDATORS = {
@@ -94,12 +129,9 @@ VALIDATORS = {
 }
 
 
-def require_content_type(scope: Any, body: bytes) -> None:
-    """Refuse a body without a content type.
-
-    :raises UnsupportedMediaType: there is a body and no ``Content-Type``.
-    """
-    if body and not any(name == b"content-type" for name, _ in scope["headers"]):
+def _require_content_type(scope: Scope) -> None:
+    headers = dict(scope["headers"])
+    if b"content-type" not in headers and headers.get(b"content-length") != b"0":
         raise UnsupportedMediaType("the request has no Content-Type header", remedy="send application/json")
 
 
@@ -120,14 +152,10 @@ def parse_json(body: bytes) -> Any:
 
 
 def _deeper_than(document: Any, limit: int) -> bool:
-    level = [document]
+    level = [document] if isinstance(document, dict | list) else []
     for _ in range(limit):
-        level = [
-            child
-            for node in level
-            for child in (node.values() if isinstance(node, dict) else node)
-            if isinstance(child, dict | list)
-        ] if isinstance(level[0], dict | list) else []
+        children = (child for node in level for child in (node.values() if isinstance(node, dict) else node))
+        level = [child for child in children if isinstance(child, dict | list)]
         if not level:
             return False
     return True

@@ -7,8 +7,8 @@ details (``type``, ``title``, ``detail``, ``status``), then ``field`` and ``reme
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
@@ -30,7 +30,7 @@ _PLAIN_WORDS = {
 _HIDDEN = "weft failed to answer this request; the reason is in the server's log under this request_id"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
     """An error as a client may see it."""
 
@@ -38,13 +38,15 @@ class Problem:
     message: str
     field: str | None = None
     remedy: str | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def document(self, request_id: str) -> JsonObject:
         """Give the error document; ``msg`` alone is enough to act on."""
+        where = f"{self.field}: " if self.field and self.field not in self.message else ""
+        what_to_do = f" ({self.remedy})" if self.remedy else ""
         return without_nulls(
             {
-                "msg": self.message if self.remedy is None else f"{self.message} ({self.remedy})",
+                "msg": f"{where}{self.message}{what_to_do}",
                 "status_code": self.status,
                 "type": "about:blank",
                 "title": HTTPStatus(self.status).phrase,
@@ -84,9 +86,7 @@ def _from_weft(error: WeftError) -> Problem:
         headers["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         headers["www-authenticate"] = "Bearer"
-    return Problem(
-        status=error.status, message=error.message, field=error.field, remedy=error.remedy, headers=headers
-    )
+    return Problem(status=error.status, message=error.message, field=error.field, remedy=error.remedy, headers=headers)
 
 
 def _from_http(status: int, detail: Any, headers: Mapping[str, str]) -> Problem:

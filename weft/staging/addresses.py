@@ -21,7 +21,8 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _PORTS = {"http": 80, "https": 443}
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.ASCII)
-_HOST = re.compile(r"[a-z0-9_-]([a-z0-9._-]*[a-z0-9_-])?", re.ASCII)
+_LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
+_HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
 _REMEDY = "use a public https URL, or ask the site to list the host in fetch.allow_hosts"
 
 #: Where cloud hosts answer with credentials: refused even for a listed name, if not listed as an address.
@@ -156,7 +157,7 @@ def _host(text: str) -> str:
         return text
     host = text.encode("idna").decode("ascii") if not text.isascii() else text
     host = host.lower().removesuffix(".")
-    if not _HOST.fullmatch(host):
+    if len(host) > 253 or not _HOST.fullmatch(host):
         raise ValueError("not a host name")
     return host
 

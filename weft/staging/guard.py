@@ -28,7 +28,7 @@ import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
 from weft.config import FetchSettings
-from weft.errors import InvalidRequest, StagingFailed, TooLarge, Unavailable
+from weft.errors import StagingFailed, TooLarge, Unavailable
 from weft.staging.addresses import Place, check_address, check_place, place
 from weft.staging.urls import shown
 
@@ -260,9 +260,9 @@ def _site(where: Place) -> tuple[str, str, int]:
 
 
 def _continues(response: Response, at: int) -> bool:
-    """Tell whether the body goes on at ``at``.
+    """Tell whether the body goes on at byte ``at``, or begins anew.
 
-    :raises InvalidRequest: never; a range that does not begin there is StagingFailed.
+    :raises StagingFailed: it is a part that begins elsewhere.
     """
     if response.status != 206:
         return False
@@ -280,5 +280,5 @@ def _validator(response: Response) -> str | None:
     return response.headers.get("Last-Modified")
 
 
-def _refusal(status: int, url: str) -> StagingFailed | Unavailable | InvalidRequest:
+def _refusal(status: int, url: str) -> StagingFailed | Unavailable:
     return (Unavailable if status in _TRANSIENT else StagingFailed)(f"{status} at {shown(url)}")

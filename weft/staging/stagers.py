@@ -21,7 +21,7 @@ def installed(settings: Any) -> Stagers:
     plugins = Plugins("weft.stagers")
 
     def loader(name: str) -> Load:
-        return lambda: plugins.load(name)(settings)  # type: ignore[no-any-return]
+        return lambda: plugins.load(name)(settings)
 
     return Stagers({name: loader(name) for name in plugins.names})
 

@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 #: Gives the names in a folder; nothing where there is no such folder.
 Names = Callable[[str], list[str]]
 
+_STAR = ".*"
 _UNESCAPED = re.compile(r"\\.|([*?\[])", re.DOTALL)
 _ESCAPED = re.compile(r"\\([*?\[\]\\])")
 _CLASSES = {
@@ -69,6 +70,8 @@ def matches(pattern: str, name: str) -> bool:
 def pruned(path: str, prefix: str | None) -> str:
     """Return ``path`` without ``prefix`` and without a leading slash (``tesOutput.path_prefix``)."""
     folder = PurePosixPath(prefix or "/")
+    if PurePosixPath(path) == folder:
+        return folder.name
     if PurePosixPath(path).is_relative_to(folder):
         return str(PurePosixPath(path).relative_to(folder))
     return path.removeprefix(prefix or "").lstrip("/")
@@ -87,19 +90,28 @@ def _expand(folder: str, parts: list[str], names: Names) -> Iterator[str]:
 
 @lru_cache(maxsize=256)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    pieces = [] if pattern.startswith((".", "\\.")) else [r"(?!\.)"]
+    """Translate, so that time stays linear: what follows a star is taken at its first place, and never given back."""
+    runs = [""]
     at = 0
     while at < len(pattern):
         piece, at = _piece(pattern, at)
-        pieces.append(piece)
-    return re.compile("".join(pieces), re.DOTALL)
+        if piece == _STAR:
+            runs.append("")
+        else:
+            runs[-1] += piece
+    hidden = "" if pattern.startswith((".", "\\.")) else r"(?!\.)"
+    first, *others = runs
+    if not others:
+        return re.compile(hidden + first, re.DOTALL)
+    middle = "".join(f"(?>.*?{run})" for run in others[:-1] if run)
+    return re.compile(f"{hidden}{first}{middle}.*{others[-1]}", re.DOTALL)
 
 
 def _piece(pattern: str, at: int) -> tuple[str, int]:
     """Translate what begins at ``at``, and say where the next piece begins."""
     char = pattern[at]
     if char == "*":
-        return ".*", at + 1
+        return _STAR, at + 1
     if char == "?":
         return ".", at + 1
     if char == "\\" and at + 1 < len(pattern):

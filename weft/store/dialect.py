@@ -91,11 +91,21 @@ def begin_statement(engine: Engine) -> str:
     return "BEGIN IMMEDIATE" if engine.dialect.name == "sqlite" else "BEGIN"
 
 
+def impatient_statement(engine: Engine) -> str:
+    """Return the statement after which ``begin_statement`` fails at once when another process writes."""
+    return "PRAGMA busy_timeout = 0" if engine.dialect.name == "sqlite" else "SELECT 1"
+
+
 def read_only_statement(engine: Engine) -> str:
     """Return the statement that keeps a reader's connection from writing by mistake."""
     if engine.dialect.name == "sqlite":
         return "PRAGMA query_only = ON"
     return "SET default_transaction_read_only = on"
+
+
+def is_busy(error: Exception) -> bool:
+    """Tell whether SQLite refused because another process writes."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def in_transaction(driver: Any) -> bool:

@@ -32,16 +32,14 @@ _ADD_EVENT = Prepared(
         ).where(events.c.job_id == bindparam("job_id", type_=Text)),
     )
 )
-_FIRST_EVENT = Prepared(insert(events).values(seq=1, attempt=0))
+_FIRST_EVENT = Prepared(insert(events))
 _LINES = Prepared(
     select(events.c.message).where(
         events.c.job_id == bindparam("job_id"), events.c.attempt == bindparam("attempt"), events.c.target.is_(None)
     )
 )
 _ADD_ATTEMPT = Prepared(
-    insert(attempts).values(
-        job_id=bindparam("job_id"), number=bindparam("number"), started_at=bindparam("started_at")
-    )
+    insert(attempts).values(job_id=bindparam("job_id"), number=bindparam("number"), started_at=bindparam("started_at"))
 )
 
 
@@ -77,7 +75,7 @@ _ADD_TAIL = Prepared(insert(tails))
 def first_event(link: Link, job_id: str, *, at: float) -> None:
     """Write the event of a job's creation."""
     target = State.QUEUED.value
-    link.run(_FIRST_EVENT, job_id=job_id, at=at, source=None, target=target, message=None)
+    link.run(_FIRST_EVENT, job_id=job_id, seq=1, attempt=0, at=at, source=None, target=target, message=None)
 
 
 def add_event(

@@ -77,6 +77,8 @@ def counts(link: Link, kind: Kind, owner: str | None) -> Mapping[State, int]:
 
 def children(link: Link, run_id: str, states: Collection[State]) -> tuple[str, ...]:
     """Return the ids of a run's tasks that are in these states, oldest first."""
+    if not states:
+        return ()
     return tuple(job_id for (job_id,) in link.all(_children(frozenset(states)), parent=run_id))
 
 
@@ -130,7 +132,7 @@ def _row_of(new: NewJob) -> Row:
 
 
 def _check_parent(link: Link, run_id: str) -> None:
-    """A task that came after its run was cancelled would outlive it."""
+    """Refuse a task that comes after its run was cancelled: it would outlive the run."""
     state = state_of(link, run_id)
     if state in _CLOSED:
         raise Conflict(f"run {run_id} is {state}: it takes no more tasks")

@@ -1,8 +1,7 @@
 """Moves: every change of a job's state is one conditional update with its event, in one transaction.
 
 The condition is the law: only legal moves of ``weft.states.MOVES`` can be written here, and a row that somebody else
-moved first does not match, which is a normal answer (None). A lease says which worker drives a job and until when;
-the database is the authority, and a worker that lost its lease finds that its updates match nothing.
+moved first does not match, which is a normal answer (None).
 """
 
 from __future__ import annotations
@@ -11,66 +10,33 @@ from collections.abc import Collection, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Double, Integer, LargeBinary, Select, Text, bindparam, func, null, select, union_all, update
-from sqlalchemy.sql import literal_column
+from sqlalchemy import ColumnElement, Double, LargeBinary, Text, bindparam, func, null, select, update
 
 from weft.errors import Bug
-from weft.model import Handle, Job, JsonObject, Kind, StepResult, StoredOutput, Tail
+from weft.model import Handle, Job, JsonObject, StepResult, StoredOutput, Tail
 from weft.states import DRIVEN, TERMINAL, State, is_legal
-from weft.store.batches import batches, in_batch
-from weft.store.history import add_attempt, add_event, add_lines, save_tails, update_attempt
-from weft.store.jobs import get
+from weft.store.history import add_event, add_lines, save_tails, update_attempt
+from weft.store.jobs import get, state_of
 from weft.store.link import Link, Prepared
 from weft.store.rows import Row, job_columns, packed
-from weft.store.schema import LEASED, QUEUED, is_in, jobs
+from weft.store.schema import is_in, jobs
 
-#: A lease that has run out since ever.
-_EXPIRED = 0.0
+_LEASED_ATTEMPT = Prepared(
+    select(jobs.c.attempt)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.lease_owner == bindparam("worker"))
+    .with_for_update()
+)
+_SET_HANDLE = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"))
+    .values(executor=bindparam("new_executor", type_=Text), native_id=bindparam("new_native_id", type_=Text))
+)
 #: Where a cancel leads from each state; from the others it changes nothing.
 _CANCEL = {
     State.QUEUED: State.CANCELED,
     State.INITIALIZING: State.CANCELING,
     State.RUNNING: State.CANCELING,
 }
-
-
-def claim(
-    link: Link, worker: str, kinds: Collection[Kind], limit: int, *, now: float, until: float
-) -> tuple[Job, ...]:
-    """QUEUED -> INITIALIZING for at most ``limit`` jobs: the highest priority first, then the oldest."""
-    if limit < 1 or not kinds:
-        return ()
-    statement = _claim(frozenset(kinds))
-    rows = [Row._make(row) for row in link.all(statement, worker=worker, until=until, now=now, most=limit)]
-    for row in rows:
-        add_attempt(link, row.id, row.attempt, at=now)
-        add_event(link, row.id, row.attempt, at=now, source=State.QUEUED, target=State.INITIALIZING)
-    rows.sort(key=lambda row: (-row.priority, row.id))
-    return tuple(row.job for row in rows)
-
-
-def take_over(link: Link, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
-    """Lease at most ``limit`` jobs whose lease expired, longest ago first; state and attempt stay."""
-    if limit < 1:
-        return ()
-    rows = [Row._make(row) for row in link.all(_TAKE_OVER, worker=worker, until=until, now=now, most=limit)]
-    for row in rows:
-        add_event(link, row.id, row.attempt, at=now, message=f"worker {worker} took the job over")
-    rows.sort(key=lambda row: row.id)
-    return tuple(row.job for row in rows)
-
-
-def renew(link: Link, worker: str, job_ids: Collection[str], *, until: float) -> frozenset[str]:
-    """Extend the leases that are still this worker's and return their jobs."""
-    held: set[str] = set()
-    for length, params in batches(tuple(job_ids)):
-        held.update(job_id for (job_id,) in link.all(_renew(length), worker=worker, until=until, **params))
-    return frozenset(held)
-
-
-def release(link: Link, worker: str) -> None:
-    """Let this worker's leases expire now."""
-    link.run(_RELEASE, worker=worker)
 
 
 def move(
@@ -95,16 +61,16 @@ def move(
     :raises Bug: the law has no such move, or it is the one that only ``claim`` may make.
     """
     check_legal(sources, target)
-    where = _Where(frozenset(sources), lease_owner is not None)
-    params: dict[str, Any] = {"of_job": job_id} if lease_owner is None else {"of_job": job_id, "worker": lease_owner}
-    source = link.one(_source(where), **params)
+    states, fenced = frozenset(sources), lease_owner is not None
+    params = {"of_job": job_id, "worker": lease_owner}
+    source = link.one(_source(states, fenced), **params)
     if source is None:
         return None
     moved = link.one(
-        _move(where, target),
+        _move(states, target, fenced),
         **params,
         now=now,
-        new_not_before=not_before,
+        new_not_before=not_before or 0.0,
         new_executor=None if handle is None else handle.executor,
         new_native_id=None if handle is None else handle.native_id,
         new_outputs=None if run_outputs is None else packed(run_outputs),
@@ -149,13 +115,12 @@ def record(
 
 def request_cancel(link: Link, job_id: str, *, now: float, message: str | None = None) -> Job | None:
     """Move towards CANCELED as far as the API may; a job that is past that is returned as it is."""
-    row = get(link, job_id)
-    if row is None:
-        return None
-    target = _CANCEL.get(State(row.state))
-    if target is None:
-        return row.job
-    return move(link, job_id, {State(row.state)}, target, now=now, message=message)
+    state = state_of(link, job_id)
+    target = None if state is None else _CANCEL.get(state)
+    if state is None or target is None:
+        row = get(link, job_id)
+        return None if row is None else row.job
+    return move(link, job_id, {state}, target, now=now, message=message)
 
 
 def check_legal(sources: Collection[State], target: State) -> None:
@@ -170,4 +135,32 @@ def check_legal(sources: Collection[State], target: State) -> None:
         raise Bug("only claim moves a job to INITIALIZING: it needs a lease and an attempt")
 
 
-_Where = tuple
+@cache
+def _source(sources: frozenset[State], fenced: bool) -> Prepared:
+    """Read the state that the event will name; the row stays locked until the move is written."""
+    return Prepared(select(jobs.c.state).where(*_conditions(sources, fenced)).with_for_update())
+
+
+@cache
+def _move(sources: frozenset[State], target: State, fenced: bool) -> Prepared:
+    changes: dict[str, Any] = {
+        "state": target.value,
+        "executor": func.coalesce(bindparam("new_executor", type_=Text), jobs.c.executor),
+        "native_id": func.coalesce(bindparam("new_native_id", type_=Text), jobs.c.native_id),
+        "outputs": func.coalesce(bindparam("new_outputs", type_=LargeBinary), jobs.c.outputs),
+    }
+    if target not in DRIVEN:
+        changes |= {"lease_owner": null(), "lease_until": null()}
+    if target is State.QUEUED:
+        changes["not_before"] = bindparam("new_not_before", type_=Double)
+    if target is State.RUNNING:
+        changes["started_at"] = func.coalesce(jobs.c.started_at, bindparam("now", type_=Double))
+    if target in TERMINAL:
+        changes["ended_at"] = bindparam("now", type_=Double)
+    conditions = _conditions(sources, fenced)
+    return Prepared(update(jobs).where(*conditions).values(changes).returning(*job_columns(jobs)))
+
+
+def _conditions(sources: frozenset[State], fenced: bool) -> list[ColumnElement[bool]]:
+    conditions = [jobs.c.id == bindparam("of_job", type_=Text), is_in(jobs.c.state, sources)]
+    return [*conditions, jobs.c.lease_owner == bindparam("worker", type_=Text)] if fenced else conditions

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
-from sqlalchemy import ColumnElement, LargeBinary, literal
+from sqlalchemy import ColumnElement
 from sqlalchemy.sql import FromClause
 
 from weft.errors import InvalidRequest
@@ -22,7 +22,6 @@ class Row(NamedTuple):
     kind: str
     state: str
     owner: str
-    #: Empty where a list was asked for without documents.
     document: bytes
     #: A task with ``inputs[].content``; without any, the BASIC view is the document's bytes and more.
     has_content: bool
@@ -52,28 +51,25 @@ class Row(NamedTuple):
             state=State(self.state),
             owner=self.owner,
             document=document,
-            created_at=self.created_at,
+            created_at=float(self.created_at),
             name=self.name,
             tags=document.get("tags", {}) if self.tags is None else orjson.loads(self.tags),
             parent=self.parent,
             attempt=self.attempt,
             max_attempts=self.max_attempts,
             priority=self.priority,
-            started_at=self.started_at,
-            ended_at=self.ended_at,
+            started_at=_seconds(self.started_at),
+            ended_at=_seconds(self.ended_at),
             lease_owner=self.lease_owner,
-            lease_until=self.lease_until,
+            lease_until=_seconds(self.lease_until),
             handle=_handle(self.executor, self.native_id),
             outputs=None if self.outputs is None else orjson.loads(self.outputs),
         )
 
 
-def job_columns(table: FromClause, *, brief: bool = False) -> list[ColumnElement[Any]]:
-    """Return the columns that make a ``Row``; a brief one leaves the documents on the disk."""
-    columns: list[ColumnElement[Any]] = [table.c[name] for name in Row._fields]
-    if brief:
-        columns[Row._fields.index("document")] = literal(b"", LargeBinary)
-    return columns
+def job_columns(table: FromClause) -> list[ColumnElement[Any]]:
+    """Return the columns that make a ``Row``."""
+    return [table.c[name] for name in Row._fields]
 
 
 def document_bytes(document: Mapping[str, Any]) -> bytes:
@@ -151,6 +147,11 @@ def to_tail(row: tuple[Any, ...]) -> Tail:
     return Tail(
         attempt=attempt, step=step, stdout=stdout.decode("utf-8", "replace"), stderr=stderr.decode("utf-8", "replace")
     )
+
+
+def _seconds(at: float | None) -> float | None:
+    """Return a float also where SQLite's RETURNING gives a whole number as an integer."""
+    return None if at is None else float(at)
 
 
 def _handle(executor: str | None, native_id: str | None) -> Handle | None:

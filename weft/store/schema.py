@@ -56,9 +56,6 @@ jobs = Table(
     Column("owner", Text, nullable=False),
     Column("name", _BYTEWISE),
     Column("parent", Text),
-    Column("document", LargeBinary, nullable=False),
-    # Only where they are not the document's own.
-    Column("tags", LargeBinary),
     # A task with ``inputs[].content``: without any, the BASIC view may paste the document's bytes.
     Column("has_content", Boolean, nullable=False),
     Column("attempt", Integer, nullable=False),
@@ -72,8 +69,12 @@ jobs = Table(
     Column("lease_until", Double),
     Column("executor", Text),
     Column("native_id", Text),
-    Column("outputs", LargeBinary),
     Column("idempotency_key", Text),
+    # Only where they are not the document's own.
+    Column("tags", LargeBinary),
+    # The long ones come last: SQLite reads what stands before them without following their overflow pages.
+    Column("document", LargeBinary, nullable=False),
+    Column("outputs", LargeBinary),
     CheckConstraint(f"kind IN ({words(Kind)})", name="jobs_kind"),
     CheckConstraint(f"state IN ({words(STORED)})", name="jobs_state"),
     CheckConstraint(f"(ended_at IS NOT NULL) = (state IN ({words(TERMINAL)}))", name="jobs_ended"),

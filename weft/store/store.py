@@ -1,24 +1,29 @@
-"""The store: jobs, attempts, events, the law of moves, leases, keyset pages. (Signatures; the body follows.)"""
+"""The store: jobs, attempts, events, the law of moves, leases, keyset pages. The only door to the database."""
 
 from __future__ import annotations
 
+import logging
+import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from weft.model import Attempt, Event, Handle, Job, JsonObject, Kind, NewJob, Principal, StepResult, StoredOutput, Tail
 from weft.states import State
+from weft.store import dialect, history, jobs, leases, moves, pages, tokens, workers
+from weft.store.bell import Bell
+from weft.store.link import Readers, open_writer
+from weft.store.pages import Filters
+from weft.store.rows import Row
+from weft.store.upgrade import upgrade
+from weft.store.workers import WorkerInfo
+from weft.store.writer import Writer
 
+__all__ = ["Filters", "Page", "Row", "Store", "WorkerInfo"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Filters:
-    """What a list may be narrowed by; ``tags`` are (key, value) pairs, an empty value matches any value."""
-
-    owner: str | None = None  # None: everybody's (an operator)
-    state: State | None = None
-    name_prefix: str | None = None
-    tags: tuple[tuple[str, str], ...] = ()
-    parent: str | None = None  # tasks of this run
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,41 +34,182 @@ class Page:
     next_token: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerInfo:
-    """What a worker says of itself, so that the API knows what can run."""
-
-    id: str
-    heartbeat_at: float
-    capabilities: JsonObject
-
-
 class Store:
     """One database. Reads may be called from any thread; writes are group-committed by one writer thread.
 
-    Every method that returns has its change on disk. ``now`` is always an argument.
+    Every method that returns has its change on disk. ``now`` is always an argument: seconds since the epoch. All
+    methods raise ``Unavailable`` when the database cannot be used now (a full disk, a locked or read-only file); then
+    nothing was changed, or at least nothing that anybody was told of.
     """
 
-    def create(self, new: NewJob) -> Job: ...  # an idempotency key seen before for this owner returns the first job
-    def get(self, job_id: str) -> Job | None: ...
-    def page(self, kind: Kind, filters: Filters, size: int, token: str | None) -> Page: ...  # InvalidRequest on a bad token
-    def counts(self, kind: Kind, owner: str | None) -> Mapping[State, int]: ...
-    def attempts(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Attempt, ...]]: ...
-    def events(self, job_id: str) -> tuple[Event, ...]: ...
-    def tails(self, job_id: str) -> tuple[Tail, ...]: ...
+    def __init__(self, url: str) -> None:
+        """Assign; ``start`` opens. ``url`` is SQLAlchemy's, such as ``sqlite:////path/weft.db``.
+
+        :raises ValueError: a database in memory.
+        """
+        self._engine = dialect.open_engine(url)
+        self._readers = Readers(self._engine)
+        self.writer = Writer(partial(open_writer, self._engine), self._rang)
+        self._listeners: tuple[Callable[[], None], ...] = ()
+        file = dialect.database_file(self._engine.url)
+        self._bell = None if file is None else Bell(file.parent / "wake", self._tell)
+
+    # Life
+
+    def start(self) -> None:
+        """Bring the schema up to date and begin to write. May be called twice.
+
+        :raises Unavailable: the database cannot be opened, or is of a newer weft.
+        """
+        if self.writer.alive:
+            return
+        dialect.prepare_file(self._engine)
+        upgrade(self._engine)
+        self._readers = Readers(self._engine)
+        if self._bell is not None:
+            self._bell.start()
+        self.writer.start()
+
+    def stop(self) -> None:
+        """Write what waits and close all connections. May be called twice."""
+        self.writer.stop()
+        if self._bell is not None:
+            self._bell.stop()
+        self._readers.close()
+        self._engine.dispose()
+
+    def ready(self) -> bool:
+        """Tell whether jobs can be read and a transaction can be written now."""
+        try:
+            self.get("")
+            self.writer.run(lambda link: None)
+        except Exception:
+            return False
+        return True
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` (must be quick) after each commit that created, cancelled or re-queued a job.
+
+        It is called in a thread of the store, and cannot write to the store there. Commits of other processes are
+        heard too, those on the same host.
+        """
+        self._listeners = (*self._listeners, listener)
+
+    # Jobs
+
+    def create(self, new: NewJob) -> Job:
+        """Store a QUEUED job; an idempotency key seen before for this owner and kind returns the first job.
+
+        :raises Conflict: its run is over or being cancelled.
+        :raises InvalidRequest: the document holds what cannot be stored.
+        """
+        return self.writer.run(partial(jobs.create, new=new), rings=True)
+
+    def create_soon(self, new: NewJob) -> Future[Job]:
+        """Like ``create``, for an event loop that must not wait: the future is done when the job is on disk."""
+        return self.writer.submit(partial(jobs.create, new=new), rings=True)
+
+    def get(self, job_id: str) -> Job | None:
+        """Return a job; None when there is none of this id."""
+        row = self.row(job_id)
+        return None if row is None else row.job
+
+    def row(self, job_id: str) -> Row | None:
+        """Like ``get``, with the document as the bytes that are stored."""
+        with self._readers.link() as link:
+            return jobs.get(link, job_id)
+
+    def page(self, kind: Kind, filters: Filters, size: int, token: str | None) -> Page:
+        """Return at most ``size`` jobs, newest first.
+
+        :raises InvalidRequest: (field ``page_token``) the token is not of this list with these filters.
+        """
+        rows, next_token = self.rows(kind, filters, size, token)
+        return Page(jobs=tuple(row.job for row in rows), next_token=next_token)
+
+    def rows(self, kind: Kind, filters: Filters, size: int, token: str | None) -> tuple[list[Row], str | None]:
+        """Like ``page``, with documents as the bytes that are stored."""
+        values, next_token = self.columns(kind, Row._fields[1:], filters, size, token)
+        return [Row._make(row) for row in values], next_token
+
+    def columns(
+        self, kind: Kind, names: tuple[str, ...], filters: Filters, size: int, token: str | None
+    ) -> tuple[list[tuple[Any, ...]], str | None]:
+        """Like ``rows``, with nothing but the id and the named fields of ``Row``: the less is asked, the faster."""
+        with self._readers.link() as link:
+            return pages.rows_of(link, kind, names, filters, size, token)
+
+    def counts(self, kind: Kind, owner: str | None) -> Mapping[State, int]:
+        """Count jobs by state, for every state in which a job can rest."""
+        with self._readers.link() as link:
+            return jobs.counts(link, kind, owner)
+
+    def attempts(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Attempt, ...]]:
+        """Return the attempts of each job, first try first."""
+        with self._readers.link() as link:
+            return history.attempts_of(link, job_ids)
+
+    def events(self, job_id: str) -> tuple[Event, ...]:
+        """Return a job's events in the order in which they happened."""
+        return self.events_of([job_id])[job_id]
+
+    def events_of(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Event, ...]]:
+        """Return the events of each job, in one query."""
+        with self._readers.link() as link:
+            return history.events_of(link, job_ids)
+
+    def tails(self, job_id: str) -> tuple[Tail, ...]:
+        """Return the log tails of a job by attempt and step."""
+        return self.tails_of([job_id])[job_id]
+
+    def tails_of(self, job_ids: Sequence[str]) -> Mapping[str, tuple[Tail, ...]]:
+        """Return the log tails of each job, in one query."""
+        with self._readers.link() as link:
+            return history.tails_of(link, job_ids)
+
+    def children(self, run_id: str, states: Collection[State]) -> tuple[str, ...]:
+        """Return the ids of a run's tasks that are in these states, oldest first."""
+        with self._readers.link() as link:
+            return jobs.children(link, run_id, states)
+
+    def delete(self, job_id: str) -> bool:
+        """Remove a terminal job and all that is known of it; False when there is none such."""
+        return self.writer.run(partial(jobs.remove, job_id=job_id))
+
+    # Leases
 
     def claim(self, worker: str, kinds: Collection[Kind], limit: int, *, now: float, until: float) -> tuple[Job, ...]:
         """QUEUED -> INITIALIZING, attempt + 1, lease, a new attempt row; oldest first within priority."""
-        ...
+        return self.writer.run(partial(leases.claim, worker=worker, kinds=kinds, limit=limit, now=now, until=until))
+
     def take_over(self, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
         """Jobs in DRIVEN states whose lease expired: same state, same attempt, new lease owner."""
-        ...
+        return self.writer.run(partial(leases.take_over, worker=worker, limit=limit, now=now, until=until))
+
     def renew(self, worker: str, job_ids: Collection[str], *, until: float) -> frozenset[str]:
         """Extend leases; returns the ids that are still this worker's."""
-        ...
+        return self.writer.run(partial(leases.renew, worker=worker, job_ids=job_ids, until=until))
+
     def release(self, worker: str) -> None:
         """At a clean stop: expire this worker's leases now, so that the next start takes over at once."""
-        ...
+        self.writer.run(partial(leases.release, worker=worker), rings=True)
+
+    def driven_by(self, worker: str) -> tuple[Job, ...]:
+        """Return the jobs whose lease this worker holds, oldest first."""
+        with self._readers.link() as link:
+            return jobs.driven_by(link, worker)
+
+    def cancelling(self, worker: str) -> tuple[Job, ...]:
+        """Return those among them that are CANCELING."""
+        return tuple(job for job in self.driven_by(worker) if job.state is State.CANCELING)
+
+    def live_keys(self) -> frozenset[str]:
+        """Return the keys (id-attempt) of all jobs in DRIVEN states: a native job of another key is an orphan."""
+        with self._readers.link() as link:
+            return jobs.live_keys(link)
+
+    # Moves
+
     def move(
         self,
         job_id: str,
@@ -79,13 +225,34 @@ class Store:
         run_outputs: JsonObject | None = None,
         metadata: Mapping[str, str] | None = None,
         tails: Sequence[Tail] = (),
+        not_before: float | None = None,
     ) -> Job | None:
         """One conditional update with its event, and what is known of the attempt, in one transaction.
 
         With ``lease_owner`` it also requires that this worker holds the lease (fencing). None: somebody was first.
-        An illegal move (not in ``states.MOVES``) raises ``Bug``.
+        A job moved to QUEUED is not claimed again before ``not_before``. Metadata are added to those already there.
+
+        :raises Bug: an illegal move (not in ``states.MOVES``), or one to INITIALIZING, which only ``claim`` makes.
         """
-        ...
+        moves.check_legal(sources, target)
+        operation = partial(
+            moves.move,
+            job_id=job_id,
+            sources=sources,
+            target=target,
+            now=now,
+            message=message,
+            lease_owner=lease_owner,
+            handle=handle,
+            steps=steps,
+            outputs=outputs,
+            run_outputs=run_outputs,
+            metadata=metadata,
+            tails=tails,
+            not_before=not_before,
+        )
+        return self.writer.run(operation, rings=target in (State.QUEUED, State.CANCELED, State.CANCELING))
+
     def record(
         self,
         job_id: str,
@@ -98,30 +265,64 @@ class Store:
         messages: Sequence[str] = (),
         tails: Sequence[Tail] = (),
     ) -> bool:
-        """Save what is known of the current attempt without a move; False when the lease is lost."""
-        ...
+        """Save what is known of the current attempt without a move; False when the lease is lost.
+
+        A line that the attempt's system log already has is not written again.
+        """
+        return self.writer.run(
+            partial(
+                moves.record,
+                job_id=job_id,
+                now=now,
+                lease_owner=lease_owner,
+                handle=handle,
+                steps=steps,
+                metadata=metadata,
+                messages=messages,
+                tails=tails,
+            )
+        )
+
     def request_cancel(self, job_id: str, *, now: float, message: str | None = None) -> Job | None:
-        """QUEUED -> CANCELED, INITIALIZING | RUNNING -> CANCELING; terminal or CANCELING: unchanged job. None: no such job."""
-        ...
-    def children(self, run_id: str, states: Collection[State]) -> tuple[str, ...]:
-        """Ids of a run's tasks that are in these states."""
-        ...
-    def delete(self, job_id: str) -> bool: ...  # only a terminal job
+        """QUEUED -> CANCELED, INITIALIZING | RUNNING -> CANCELING, else the unchanged job. None: no such job."""
+        return self.writer.run(partial(moves.request_cancel, job_id=job_id, now=now, message=message), rings=True)
 
-    def cancelling(self, worker: str) -> tuple[Job, ...]: ...  # CANCELING and leased by this worker
-    def driven_by(self, worker: str) -> tuple[Job, ...]: ...
-    def live_keys(self) -> frozenset[str]: ...  # keys (id-attempt) of all jobs in DRIVEN states, for the orphan sweep
+    # Tokens and workers
 
-    def create_token(self, principal: Principal, *, now: float, expires_at: float | None) -> str: ...  # returned once, stored hashed
-    def find_token(self, token: str, *, now: float) -> Principal | None: ...
-    def revoke_tokens(self, run: str) -> None: ...
+    def create_token(self, principal: Principal, *, now: float, expires_at: float | None) -> str:
+        """Return a new bearer token: it is shown this once, and stored as a hash."""
+        token = f"weft_{secrets.token_urlsafe(32)}"
+        self.writer.run(partial(tokens.add, token=token, principal=principal, now=now, expires_at=expires_at))
+        return token
 
-    def announce(self, info: WorkerInfo) -> None: ...  # a worker's heartbeat
-    def workers(self, *, since: float) -> tuple[WorkerInfo, ...]: ...
+    def find_token(self, token: str, *, now: float) -> Principal | None:
+        """Return whom a token stands for; None when it is unknown, expired or revoked."""
+        with self._readers.link() as link:
+            return tokens.find(link, token, now=now)
 
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` (must be quick) after each commit that created, cancelled or re-queued a job, by any process."""
-        ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-    def ready(self) -> bool: ...
+    def revoke_tokens(self, run: str) -> None:
+        """Forget all tokens that are bound to this run."""
+        self.writer.run(partial(tokens.revoke, run=run))
+
+    def announce(self, info: WorkerInfo) -> None:
+        """Save a worker's heartbeat."""
+        self.writer.run(partial(workers.announce, info=info))
+
+    def workers(self, *, since: float) -> tuple[WorkerInfo, ...]:
+        """Return the workers whose last heartbeat is not older than ``since``."""
+        with self._readers.link() as link:
+            return workers.heard_since(link, since)
+
+    # The bell
+
+    def _rang(self) -> None:
+        if self._bell is not None:
+            self._bell.ring()
+        self._tell()
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:
+                log.exception("a listener of the store failed")

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from weft.errors import Unavailable, WeftError
+from weft.errors import Bug, Unavailable, WeftError
 from weft.store.link import Link
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,9 @@ class _Waiting:
 class Writer:
     """The writer thread. ``rang`` is called in it after each commit that others want to hear of."""
 
-    def __init__(self, connect: Callable[[], Link], begin: str, rang: Callable[[], None]) -> None:
+    def __init__(self, connect: Callable[[], Link], rang: Callable[[], None]) -> None:
         """Assign; ``start`` begins."""
         self._connect = connect
-        self._begin = begin
         self._rang = rang
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._gate = threading.Lock()
@@ -81,7 +80,10 @@ class Writer:
         """Run ``operation`` and return what it returns, once it is on disk.
 
         :raises Unavailable: nothing was written.
+        :raises Bug: called in the writer's own thread, where it would wait for ever.
         """
+        if threading.current_thread() is self._thread:
+            raise Bug("a listener of the store must not write to it")
         return self.submit(operation, rings=rings).result()
 
     @property
@@ -113,7 +115,8 @@ class Writer:
         try:
             outcomes = self._transact(batch)
         except Exception as error:
-            log.exception("a transaction failed", extra={"operations": len(batch)})
+            traceback = not isinstance(error, Unavailable)
+            log.error("a transaction was not written: %s", error, exc_info=traceback, extra={"operations": len(batch)})
             self._drop_link()
             _fail(batch, error)
             return
@@ -131,7 +134,7 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> list[tuple[Any, Exception | None]]:
         link = self._link = self._link or self._connect()
-        link.send(self._begin)
+        link.begin()
         outcomes = [_attempt(link, waiting.operation) for waiting in batch]
         link.send("COMMIT")
         return outcomes

@@ -10,8 +10,6 @@
 ``{"files": [PATH, …]}``: the files of the requested targets that exist at the end, relative to the folder, sorted;
 a rule without output stands for its input, a directory for the files below it. Exit code 0 when all jobs succeeded,
 1 when not, 143 after SIGTERM.
-
-``--job -m snakemake ARG…`` runs the ``snakemake`` command line for one job inside a task.
 """
 
 from __future__ import annotations
@@ -29,7 +27,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from snakemake.api import SnakemakeApi, WorkflowApi
-from snakemake.cli import main as snakemake_main
 from snakemake.logging import logger
 from snakemake.resources import Resources
 from snakemake.scheduling.greedy import SchedulerSettings as GreedySchedulerSettings
@@ -44,6 +41,7 @@ from snakemake.settings.types import (
     StorageSettings,
     WorkflowSettings,
 )
+from snakemake.workflow import Workflow
 
 from weft.errors import InvalidRequest
 from wes_service.engines import snakemake_tes
@@ -69,8 +67,6 @@ class Request:
 
 def main(argv: Sequence[str]) -> int:
     """Run a workflow as ``argv`` (without the program's name) says; return its exit code."""
-    if argv[:1] == ["--job"]:
-        return _run_job(list(argv[3:]))
     options = _options(argv)
     signal.signal(signal.SIGTERM, interrupt)
     sys.argv = ["snakemake", "--snakefile", "…", "--executor", "weft"]
@@ -141,6 +137,7 @@ def run(request: Request, place: Place, files: list[str]) -> int:
     for name in sorted(WITHOUT_EFFECT & {name for name, value in parameters.items() if value}):
         print(f"engine parameter {name} has no effect: each job runs in a container of its own", file=sys.stderr)
     snakemake_tes.register()
+    Workflow._rundir = str(place.work)  # else it is the folder where Snakemake was imported
     output = OutputSettings(
         nocolor=True,
         dryrun=parameters.get("dry-run", False),
@@ -157,9 +154,19 @@ def run(request: Request, place: Place, files: list[str]) -> int:
         except Cancelled:
             return CANCELLED
         except Exception as error:
-            api.print_exception(error)
+            _print_problem(api, error)
             return CANCELLED if signal.getsignal(signal.SIGTERM) is signal.SIG_IGN else 1
     return 0
+
+
+def _print_problem(api: Any, error: Exception) -> None:
+    """Let Snakemake explain; its line map has a hole for errors of its own parser (9.27: KeyError)."""
+    try:
+        api.print_exception(error)
+    except Exception:
+        place = f' in file "{error.filename}", line {error.lineno}' if isinstance(error, SyntaxError) else ""
+        words = error.msg if isinstance(error, SyntaxError) else error
+        print(f"{type(error).__name__}{place}:\n{words}", file=sys.stderr)
 
 
 def find_snakefile(workflow_url: str, work: Path) -> Path:
@@ -266,23 +273,11 @@ def target_files(workflow: WorkflowApi, work: Path) -> Iterator[str]:
             targets.update(map(str, job.output or job.input))
     seen = set()
     for target in targets:
-        path = work / target
+        path = Path.cwd() / target  # which the directive "workdir" may have changed
         for file in path.rglob("*") if path.is_dir() else [path]:
             if file.is_file() and file.resolve().is_relative_to(work.resolve()) and file.is_relative_to(work):
                 seen.add(str(file.relative_to(work)))
     yield from (name for name in seen if not name.endswith(".snakemake_timestamp"))
-
-
-# -- one job inside a task -------------------------------------------------------------------------------------------
-
-
-def _run_job(argv: list[str]) -> int:
-    """Run Snakemake's own command line, which raises ``SystemExit`` at its end."""
-    try:
-        snakemake_main(argv)
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
 
 
 # -- the primed parent -----------------------------------------------------------------------------------------------

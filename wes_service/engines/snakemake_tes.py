@@ -14,7 +14,6 @@ does not need.
 from __future__ import annotations
 
 import logging
-import math
 import os
 import shlex
 import signal
@@ -37,6 +36,16 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
 
+from wes_service.engines.snakemake_job import (
+    LAUNCHER,
+    SNAKEMAKE,
+    CannotRun,
+    container_of,
+    explain,
+    is_plain_shell,
+    resources_of,
+    thread_environment,
+)
 from wes_service.engines.task_watch import PATIENCE, Lister, TaskWatch
 from wes_service.engines.tes_client import JsonObject, TesRefused, TesUnavailable
 
@@ -49,29 +58,6 @@ common_settings = CommonSettings(
 
 #: A single argument may have 128 KiB (``MAX_ARG_STRLEN``); longer scripts go through a file.
 LONGEST_ARGUMENT = 100_000
-#: How much of a failed task's stderr is shown.
-TAIL = 4000
-
-#: $1 shell, $2 its prefix, $3 the command, $4 the command for plain sh. Busybox's sh knows pipefail, dash does not.
-LAUNCHER = """\
-[ -z "$TMPDIR" ] || [ -d "$TMPDIR" ] || mkdir -p "$TMPDIR" 2>/dev/null
-for shell in "$1" "${1##*/}"; do
-  if command -v "$shell" >/dev/null 2>&1; then exec "$shell" -c "$2$3"; fi
-done
-if [ "${1##*/}" != bash ]; then echo "the shell $1 is not in this container" >&2; exit 127; fi
-if (set -o pipefail) 2>/dev/null; then exec sh -c "set -euo pipefail; $4$3"; fi
-exec sh -c "set -eu; $4$3"
-"""
-#: The variables that Snakemake sets to the rule's threads.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "GOTO_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "VECLIB_MAXIMUM_THREADS",
-    "NUMEXPR_NUM_THREADS",
-)
-TMP_VARIABLES = ("TMPDIR", "TMP", "TEMPDIR", "TEMP")
 
 
 class Tes(Lister, Protocol):
@@ -92,9 +78,9 @@ class Place:
     work: Path
     #: For shell rules without a container; None refuses them.
     default_image: str | None = None
-    #: An image with Snakemake and weft in it.
+    #: An image with Python and Snakemake in it.
     weft_image: str | None = None
-    #: The Python that runs weft inside the task.
+    #: The Python that runs Snakemake inside the task.
     python: str = "python3"
     #: Most tasks at once.
     jobs: int | None = None
@@ -102,12 +88,6 @@ class Place:
     time_limit_parameter: str | None = None
     #: The engine's environment before the workflow was parsed; what the workflow changes is passed to its tasks.
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-    @property
-    def python_environment(self) -> dict[str, str]:
-        """What this process's own Python needs to find weft; another image has its own ways."""
-        found = self.environment.get("PYTHONPATH")
-        return {"PYTHONPATH": found} if found and self.python == sys.executable else {}
 
     @property
     def tags(self) -> dict[str, str]:
@@ -124,10 +104,6 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
 
 class Cancelled(KeyboardInterrupt):
     """SIGTERM arrived: Snakemake's scheduler cancels its executor and stops."""
-
-
-class CannotRun(Exception):
-    """This job can never become a task; the text says why."""
 
 
 def interrupt(signal_number: int, frame: types.FrameType | None) -> None:
@@ -203,8 +179,8 @@ class Executor(RealExecutor):  # type: ignore[misc]
         return ExecMode.SUBPROCESS
 
     def get_python_executable(self) -> str:
-        """Run that Snakemake through the engine's own module, which ends without Snakemake's idle second."""
-        return f"{shlex.quote(self.place.python)} -m wes_service.engines.snakemake_child --job"
+        """Run that Snakemake so that it ends without its idle second; "-m snakemake" follows as two arguments."""
+        return f"{shlex.quote(self.place.python)} -c {shlex.quote(SNAKEMAKE)}"
 
     def get_job_exec_prefix(self, job: Any) -> str:
         """Begin in the run's folder."""
@@ -290,7 +266,7 @@ class Executor(RealExecutor):  # type: ignore[misc]
         step = {
             "image": image,
             "command": self._shell_command(job),
-            "workdir": str(self.place.work / (job.shadow_dir or "")),
+            "workdir": str(Path.cwd() / (job.shadow_dir or "")),
             "env": {**self._environment(), **thread_environment(job)},
         }
         return [step] * ((job.benchmark_repeats or 1) if job.benchmark else 1)
@@ -325,7 +301,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
             "workdir": str(self.place.work),
             "env": {
                 **self._environment(),
-                **self.place.python_environment,
                 "XDG_CACHE_HOME": str(self.place.work / ".snakemake" / "cache"),
                 "PYTHONDONTWRITEBYTECODE": "1",
             },
@@ -367,61 +342,3 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     def _crashed(self, error: Exception) -> None:
         self.workflow.scheduler.executor_error_callback(error)
-
-
-def is_plain_shell(job: Any) -> bool:
-    """Tell whether the job is a rule's own shell command and nothing more."""
-    return not job.is_group() and job.is_shell and not job.is_template_engine
-
-
-def container_of(job: Any) -> str | None:
-    """Return the rule's image as Docker names it.
-
-    :raises CannotRun: the rule names something else than a Docker image.
-    """
-    url = job.container_img_url
-    if not url:
-        return None
-    scheme, separator, rest = str(url).partition("://")
-    if not separator:
-        raise CannotRun(f"rule {job.rule.name}: container {url!r} is not a docker:// URL")
-    if scheme != "docker":
-        raise CannotRun(f"rule {job.rule.name}: container {url!r}: only docker:// images can be run")
-    return rest
-
-
-def resources_of(job: Any, time_limit_parameter: str | None = None) -> JsonObject:
-    """Translate Snakemake's words to TES: ``threads``, ``mem_mb``, ``disk_mb``, and ``runtime`` in minutes."""
-    given = job.resources
-    resources: JsonObject = {"cpu_cores": max(1, int(job.threads))}
-    for name, target in (("mem_mb", "ram_gb"), ("disk_mb", "disk_gb")):
-        amount = given.get(name)
-        if isinstance(amount, int | float):
-            resources[target] = amount / 1000
-    minutes = given.get("runtime")
-    if time_limit_parameter and isinstance(minutes, int | float):
-        resources["backend_parameters"] = {time_limit_parameter: str(math.ceil(minutes * 60))}
-    return resources
-
-
-def thread_environment(job: Any) -> dict[str, str]:
-    """Return the variables that Snakemake sets for a shell command."""
-    variables = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
-    tmpdir = job.resources.get("tmpdir")
-    return {**variables, **dict.fromkeys(TMP_VARIABLES, str(tmpdir))} if tmpdir else variables
-
-
-def explain(head: str, logs: Sequence[Any]) -> str:
-    """Put into words why a task failed, from the last entry of its ``logs`` (``tesTaskLog``)."""
-    if not logs:
-        return f"{head}."
-    last = logs[-1]
-    failed = next((step for step in reversed(last.get("logs") or ()) if step.get("exit_code")), {})
-    lines = [f"{head}, exit code {failed['exit_code']}." if failed else f"{head}."]
-    lines += [str(line) for line in last.get("system_logs") or ()]
-    for name in ("stderr", "stdout"):
-        text = str(failed.get(name) or "").rstrip()[-TAIL:]
-        if text:
-            lines.append(f"Its {name}:\n{text}")
-            break
-    return "\n".join(lines)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
@@ -36,10 +38,15 @@ class _UnixConnection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Connect to the socket's path."""
+        """Connect to the socket's path, by its folder's descriptor, because an address has 107 bytes at most."""
+        path = Path(self._path)
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(TIMEOUT)
-        self.sock.connect(self._path)
+        folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{path.name}")
+        finally:
+            os.close(folder)
 
 
 class TesClient:
@@ -76,8 +83,10 @@ class TesClient:
         page_size: int = 256,
         page_token: str | None = None,
     ) -> tuple[Sequence[JsonObject], str | None]:
-        """Return one page of ``{"id", "state"}``, newest first, of the tasks with ``tags``, and the next page's token."""
-        query = [(name, part) for pair in tags.items() for name, part in zip(("tag_key", "tag_value"), pair, strict=True)]
+        """Return a page of ``{"id", "state"}``, newest first, of the tasks with ``tags``; and the next page's token."""
+        query = [
+            (name, part) for pair in tags.items() for name, part in zip(("tag_key", "tag_value"), pair, strict=True)
+        ]
         query += [("view", "MINIMAL"), ("page_size", str(page_size))]
         query += [(name, value) for name, value in (("state", state), ("page_token", page_token)) if value]
         answer = self._call("GET", f"/tasks?{urlencode(query)}")
@@ -87,6 +96,13 @@ class TesClient:
         """Ask for the end of a task; a task that has ended already is no error."""
         self._call("POST", f"/tasks/{quote(task_id, safe='')}:cancel")
 
+    def close(self) -> None:
+        """Close the connection of this thread; the next call opens another."""
+        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        self._local.connection = None
+        if connection is not None:
+            connection.close()
+
     def _call(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None
     ) -> JsonObject:
@@ -95,7 +111,7 @@ class TesClient:
         try:
             status, answer = self._exchange(method, prefix + _BASE + path, data, {**self._headers, **(headers or {})})
         except (OSError, http.client.HTTPException) as error:
-            self._forget_connection()
+            self.close()
             raise TesUnavailable(f"TES does not answer: {error}") from error
         if status >= 500 or status == 429:
             raise TesUnavailable(f"TES answers {status}: {_message(answer)}")
@@ -109,7 +125,7 @@ class TesClient:
         try:
             return self._exchange_once(method, path, data, headers)
         except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            self._forget_connection()
+            self.close()
             if not kept:
                 raise
         return self._exchange_once(method, path, data, headers)
@@ -134,12 +150,6 @@ class TesClient:
             return _UnixConnection(unquote(self._url.path))
         kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
         return kind(self._url.hostname or "", self._url.port, timeout=TIMEOUT)
-
-    def _forget_connection(self) -> None:
-        connection: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        self._local.connection = None
-        if connection is not None:
-            connection.close()
 
 
 def _message(answer: bytes) -> str:

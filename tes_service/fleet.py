@@ -1,0 +1,155 @@
+"""What the workers that announced themselves can run: limits on resources, and the backend parameters they know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from tes_service.wire import WireResources
+from weft.clock import Clock
+from weft.errors import InvalidRequest
+from weft.model import JsonObject, Resources
+from weft.store.store import WorkerInfo
+
+_GB = 10**9
+#: How long an answer of the store about workers is good enough.
+_FRESH_SECONDS = 1.0
+_STRICT = "resources.backend_parameters"
+
+
+class Workers(Protocol):
+    """The part of the store that is needed here."""
+
+    def workers(self, *, since: float) -> tuple[WorkerInfo, ...]:
+        """Return the workers that were heard of since then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The executors that tasks can go to now, by what they say of themselves; empty when none has spoken yet."""
+
+    executors: tuple[JsonObject, ...]
+
+    @property
+    def backend_parameters(self) -> tuple[str, ...]:
+        """Every key that one of them understands, in lower case, sorted."""
+        return tuple(sorted({str(key).lower() for able in self.executors for key in able.get(_KEYS, ())}))
+
+    def fit(self, resources: Resources) -> None:
+        """Refuse what no executor here could ever run.
+
+        :raises InvalidRequest: says which resource, how much was asked for, and how much there is.
+        """
+        asked = {
+            "cpu_cores": resources.cpu_cores,
+            "ram_bytes": resources.ram_bytes,
+            "disk_bytes": resources.disk_bytes,
+        }
+        wanted = {name: amount for name, amount in asked.items() if amount is not None}
+        if self.executors and not any(_fits(wanted, able) for able in self.executors):
+            raise _too_much(wanted, self.executors)
+
+    def known(self, wire: WireResources) -> tuple[dict[str, str], list[str]]:
+        """Keep the backend parameters that are known here, by their names in lower case; and a note on each other one.
+
+        :raises InvalidRequest: an unknown one although ``backend_parameters_strict``, or two that differ by case only.
+        """
+        given = wire.backend_parameters or {}
+        _refuse_doubles(given)
+        if not self.executors:
+            return {name.lower(): value for name, value in given.items()}, []
+        known = {name.lower(): value for name, value in given.items() if name.lower() in self.backend_parameters}
+        unknown = [name for name in given if name.lower() not in known]
+        names = ", ".join(self.backend_parameters) or "none"
+        if unknown and wire.backend_parameters_strict:
+            raise InvalidRequest(
+                f"{_STRICT}: {unknown[0]!r} is not supported here",
+                field=f"{_STRICT}.{unknown[0]}",
+                remedy=f"supported: {names}; or leave out backend_parameters_strict",
+            )
+        notes = [
+            f"backend parameter {name!r} is not supported here and was dropped (known: {names})" for name in unknown
+        ]
+        return known, notes
+
+
+_KEYS = "backend_parameters"
+
+
+class FleetView:
+    """Asks the store about the workers, at most once a second."""
+
+    def __init__(self, store: Workers, clock: Clock, *, silent_seconds: float) -> None:
+        """Count workers in that were heard of in the last ``silent_seconds``."""
+        self._store = store
+        self._clock = clock
+        self._silent_seconds = silent_seconds
+        self._seen = Fleet(())
+        self._seen_at = float("-inf")
+
+    def now(self) -> Fleet:
+        """Return the fleet of this moment."""
+        now = self._clock()
+        if not 0 <= now - self._seen_at < _FRESH_SECONDS:
+            workers = self._store.workers(since=now - self._silent_seconds)
+            self._seen, self._seen_at = Fleet(tuple(worker.capabilities for worker in workers)), now
+        return self._seen
+
+
+def read_resources(wire: WireResources | None, fleet: Fleet) -> tuple[Resources | None, list[str]]:
+    """Check the resources of a task against the executors that there are; and what its owner should know.
+
+    :raises InvalidRequest: see ``Fleet``.
+    """
+    if wire is None:
+        return None, []
+    resources = Resources(
+        cpu_cores=wire.cpu_cores,
+        ram_gb=wire.ram_gb,
+        disk_gb=wire.disk_gb,
+        preemptible=wire.preemptible,
+        zones=None if wire.zones is None else tuple(wire.zones),
+        backend_parameters_strict=wire.backend_parameters_strict,
+    )
+    fleet.fit(resources)
+    parameters, notes = fleet.known(wire)
+    return replace(resources, backend_parameters=parameters), notes
+
+
+def _fits(wanted: Mapping[str, int], able: JsonObject) -> bool:
+    return all(able.get(name) is None or amount <= able[name] for name, amount in wanted.items())
+
+
+def _too_much(wanted: Mapping[str, int], executors: Sequence[JsonObject]) -> InvalidRequest:
+    for name, amount in wanted.items():
+        limits = [able.get(name) for able in executors]
+        if None not in limits and amount > max(limit for limit in limits if limit is not None):
+            most = max(limit for limit in limits if limit is not None)
+            field, unit, scale = _UNITS[name]
+            has, wants = f"{most / scale:g}{unit}", f"{amount / scale:g}{unit}"
+            return InvalidRequest(
+                f"resources.{field}: {wants} is more than any executor here has ({has})",
+                field=f"resources.{field}",
+                remedy="ask for less",
+            )
+    return InvalidRequest(
+        "resources: no executor here has as much of everything at once", field="resources", remedy="ask for less"
+    )
+
+
+#: Capability -> member of tesResources, unit, and how much of the capability is one of it.
+_UNITS = {"cpu_cores": ("cpu_cores", "", 1), "ram_bytes": ("ram_gb", " GB", _GB), "disk_bytes": ("disk_gb", " GB", _GB)}
+
+
+def _refuse_doubles(names: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for name in names:
+        twin = seen.setdefault(name.lower(), name)
+        if twin != name:
+            raise InvalidRequest(
+                f"{_STRICT}: {twin!r} and {name!r} are the same key, because upper and lower case do not count",
+                field=f"{_STRICT}.{name}",
+                remedy="send one of them",
+            )

@@ -1,0 +1,26 @@
+"""What every test may ask for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.testbeds import docker_engine as testbed
+
+
+@pytest.fixture(scope="session")
+def docker_engine() -> Iterator[str]:
+    """Address of a real Docker Engine with the stand-in images: WEFT_TEST_DOCKER_HOST, else a private one."""
+    host = os.environ.get("WEFT_TEST_DOCKER_HOST")
+    if host:
+        testbed.add_stand_ins(host)
+        yield host
+        return
+    missing = testbed.missing_tools()
+    if missing:
+        pytest.skip(missing)
+    with testbed.private_engine() as engine:
+        testbed.add_stand_ins(engine.host)
+        yield engine.host

@@ -1,0 +1,122 @@
+"""Leases: a job has one driver at a time."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.builders import NOW, a_new_job, stored
+from weft.model import Kind
+from weft.states import DRIVEN, STORED, State
+from weft.store import leases
+from weft.store.link import Prepared
+from weft.store.store import Store
+
+
+def test_a_claimed_job_is_not_claimed_twice(open_store: Callable[[], Store]) -> None:
+    """Two stores on one file, eight threads, 200 jobs."""
+    stores = [open_store(), open_store()]
+    made = {stores[0].create(a_new_job()).id for _ in range(200)}
+
+    def claim_until_empty(number: int) -> list[str]:
+        mine: list[str] = []
+        while jobs := stores[number % 2].claim(f"w{number}", [Kind.TASK], 7, now=NOW, until=NOW + 30):
+            mine += [job.id for job in jobs]
+        return mine
+
+    with ThreadPoolExecutor(8) as pool:
+        claimed = [job_id for part in pool.map(claim_until_empty, range(8)) for job_id in part]
+    assert sorted(claimed) == sorted(made)
+    assert all(len(tries) == 1 for tries in stores[1].attempts(claimed).values())
+
+
+def test_a_claim_leases_the_job_and_begins_an_attempt(store: Store) -> None:
+    new = a_new_job()
+    store.create(new)
+    (job,) = store.claim("w", [Kind.TASK, Kind.RUN], 5, now=NOW + 1, until=NOW + 31)
+    assert job == store.get(new.id)
+    assert (job.state, job.attempt, job.lease_owner, job.lease_until) == (State.INITIALIZING, 1, "w", NOW + 31)
+    assert job.key == f"{new.id}-1"
+    assert [attempt.started_at for attempt in store.attempts([job.id])[job.id]] == [NOW + 1]
+    event = store.events(job.id)[-1]
+    assert (event.source, event.target, event.attempt) == (State.QUEUED, State.INITIALIZING, 1)
+
+
+@pytest.mark.parametrize("kinds", [[Kind.TASK], [Kind.RUN], [Kind.TASK, Kind.RUN]])
+def test_the_highest_priority_goes_first_then_the_oldest_whatever_the_kinds(store: Store, kinds: list[Kind]) -> None:
+    jobs = [
+        store.create(a_new_job(kind=kind, priority=priority))
+        for priority in (0, 5, -1, 5)
+        for kind in (Kind.TASK, Kind.RUN)
+    ]
+    wanted = sorted((job for job in jobs if job.kind in kinds), key=lambda job: (-job.priority, job.id))
+    claimed = [job.id for _ in jobs for job in store.claim("w", kinds, 1, now=NOW, until=NOW + 30)]
+    assert claimed == [job.id for job in wanted]
+
+
+def test_a_claim_takes_no_more_than_its_limit(store: Store) -> None:
+    for kind in [Kind.TASK, Kind.RUN] * 3:
+        store.create(a_new_job(kind=kind))
+    assert store.claim("w", [Kind.TASK, Kind.RUN], 0, now=NOW, until=NOW + 30) == ()
+    assert store.claim("w", [], 5, now=NOW, until=NOW + 30) == ()
+    assert len(store.claim("w", [Kind.TASK, Kind.RUN], 4, now=NOW, until=NOW + 30)) == 4
+    assert len(store.claim("w", [Kind.TASK, Kind.RUN], 4, now=NOW, until=NOW + 30)) == 2
+
+
+@pytest.mark.parametrize("state", sorted(DRIVEN))
+def test_a_job_that_is_taken_over_keeps_its_state_and_its_attempt(store: Store, state: State) -> None:
+    job = stored(store, state, worker="old")
+    assert store.take_over("new", 5, now=NOW + 29, until=NOW + 60) == ()
+    (taken,) = store.take_over("new", 5, now=NOW + 31, until=NOW + 61)
+    assert (taken.id, taken.state, taken.attempt) == (job.id, state, 1)
+    assert (taken.lease_owner, taken.lease_until) == ("new", NOW + 61)
+    assert len(store.attempts([job.id])[job.id]) == 1
+    assert store.take_over("third", 5, now=NOW + 31, until=NOW + 61) == ()
+    assert store.events(job.id)[-1].message == "worker new took the job over"
+
+
+def test_a_take_over_has_a_limit(store: Store) -> None:
+    for _ in range(3):
+        stored(store, State.RUNNING)
+    assert store.take_over("new", 0, now=NOW + 60, until=NOW + 90) == ()
+    assert len(store.take_over("new", 2, now=NOW + 60, until=NOW + 90)) == 2
+    assert len(store.take_over("new", 2, now=NOW + 60, until=NOW + 90)) == 1
+
+
+def test_only_own_leases_are_renewed(store: Store) -> None:
+    mine, other = stored(store, State.RUNNING, worker="me"), stored(store, State.RUNNING, worker="you")
+    done = stored(store, State.COMPLETE, worker="me")
+    assert store.renew("me", [mine.id, other.id, done.id, "nobody"], until=NOW + 99) == {mine.id}
+    assert store.renew("me", [], until=NOW + 99) == frozenset()
+    assert [job.lease_until for job in store.driven_by("me")] == [NOW + 99]
+    assert [job.lease_until for job in store.driven_by("you")] == [NOW + 30]
+
+
+def test_many_leases_are_renewed_at_once(store: Store) -> None:
+    ids = [store.create(a_new_job()).id for _ in range(300)]
+    store.claim("me", [Kind.TASK], 300, now=NOW, until=NOW + 30)
+    assert store.renew("me", ids, until=NOW + 99) == frozenset(ids)
+
+
+def test_what_a_worker_releases_is_taken_over_at_once(store: Store) -> None:
+    mine, other = stored(store, State.RUNNING, worker="me"), stored(store, State.RUNNING, worker="you")
+    store.release("me")
+    assert [job.id for job in store.take_over("next", 5, now=NOW, until=NOW + 30)] == [mine.id]
+    assert [job.id for job in store.driven_by("you")] == [other.id]
+
+
+def test_live_keys_are_those_of_all_driven_jobs(store: Store) -> None:
+    jobs = {state: stored(store, state) for state in STORED}
+    assert store.live_keys() == {jobs[state].key for state in DRIVEN}
+
+
+def test_a_claim_walks_an_index_in_order(plan_of: Callable[..., str]) -> None:
+    plan = plan_of(Prepared(leases._head(Kind.TASK)), now=NOW, most=5)
+    assert "jobs_claim" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+def test_a_take_over_reads_nothing_but_the_leases(plan_of: Callable[..., str]) -> None:
+    plan = plan_of(leases._TAKE_OVER, worker="w", until=NOW, now=NOW, most=5)
+    assert "jobs_lease" in plan
+    assert "SCAN" not in plan

@@ -1,0 +1,147 @@
+"""Build the one ASGI application: each service's spec, its handler object, and the gate around them.
+
+connexion routes and checks parameters; an operation ``ListTasks`` is answered by the method ``list_tasks`` of the
+service's handler object. TES and WES share operation names, so each service has a resolver of its own.
+
+A handler method names what it wants: the operation's parameters, ``request`` (``weft.http.request.Request``), and of
+the body either ``body`` (parsed JSON) or ``stream`` (its bytes, ``read(size)``). It returns a document, a document
+and a status, or a ``flask.Response``, and raises ``WeftError``.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import connexion
+import orjson
+import yaml
+from connexion.jsonifier import Jsonifier
+from connexion.middleware import ConnexionMiddleware
+from connexion.middleware.exceptions import ExceptionMiddleware
+from connexion.middleware.server_error import ServerErrorMiddleware
+from connexion.middleware.swagger_ui import SwaggerUIMiddleware
+from connexion.options import SwaggerUIOptions
+from connexion.resolver import Resolver
+from werkzeug.exceptions import HTTPException
+
+from weft.auth.access import Access
+from weft.config import Settings
+from weft.http import pages
+from weft.http.bodies import VALIDATORS, QueryParser
+from weft.http.gate import Gate
+
+_METHODS = ("get", "post", "put", "patch", "delete")
+
+
+class _BrowsableApis(SwaggerUIMiddleware):  # type: ignore[misc]
+    """Leaves out the services without a page, which would hide the page of another one at the same base path."""
+
+    def add_api(self, specification: Any, *, swagger_ui_options: SwaggerUIOptions, **options: Any) -> None:
+        if swagger_ui_options.swagger_ui:
+            super().add_api(specification, swagger_ui_options=swagger_ui_options, **options)
+
+
+#: The gate explains errors, so connexion's own two layers for them are left out.
+_LAYERS = [
+    _BrowsableApis if layer is SwaggerUIMiddleware else layer
+    for layer in ConnexionMiddleware.default_middlewares
+    if layer not in (ServerErrorMiddleware, ExceptionMiddleware)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One API: its spec, where it is served, and the object whose methods answer."""
+
+    name: str
+    spec: Path
+    #: The first one is the official one.
+    base_paths: tuple[str, ...]
+    handler: object
+    #: Whether it has a browsable page; the second of two services at one base path has none.
+    ui: bool = True
+    #: Whether the token of a run may use it.
+    open_to_engines: bool = False
+
+
+def build_app(
+    services: Sequence[Service], *, settings: Settings, access: Access, ready: Callable[[], bool]
+) -> connexion.FlaskApp:
+    """Return the ASGI application of ``services``, with a front page, ``/healthz`` and ``/readyz``.
+
+    It finishes building itself when the server starts it; an operation without a method in its handler is a
+    ``connexion.exceptions.ResolverError`` then.
+    """
+    logging.getLogger("connexion.operations.openapi3").setLevel(logging.ERROR)  # warns at each form request
+    gate = functools.partial(
+        Gate,
+        access=access,
+        settings=settings,
+        engine_paths=[f"{base}/" for service in services if service.open_to_engines for base in service.base_paths],
+        ui_paths=[f"{base}/ui/" for service in services for base in service.base_paths],
+        allowed=_allowed_methods(services),
+    )
+    app = connexion.FlaskApp(
+        "weft.http",
+        middlewares=[gate, *_LAYERS],
+        server_args={"static_folder": None},
+        jsonifier=_Json(),
+        uri_parser_class=QueryParser,
+        validator_map=VALIDATORS,
+    )
+    app.app.register_error_handler(HTTPException, _raise)
+    for service in services:
+        _add(app, service)
+    app.add_url_rule("/", "front", pages.front_page([(item.name, item.base_paths[0]) for item in services if item.ui]))
+    app.add_url_rule("/healthz", "healthz", pages.healthz)
+    app.add_url_rule("/readyz", "readyz", pages.readyz(ready))
+    return app
+
+
+def spec_path(name: str) -> Path:
+    """Return the path of a spec: beside the package in a checkout, inside it where weft is installed."""
+    package = Path(__file__).parents[1]
+    installed = package / "openapi" / name
+    return installed if installed.is_file() else package.parent / "openapi" / name
+
+
+def _add(app: connexion.FlaskApp, service: Service) -> None:
+    resolver = Resolver(lambda operation_id: getattr(service.handler, _snake_case(operation_id)))
+    options = SwaggerUIOptions(serve_spec=service.ui, swagger_ui=service.ui)
+    for base in service.base_paths:
+        name = f"{service.name} {base}".replace(".", "_")
+        app.add_api(service.spec, base_path=base, name=name, resolver=resolver, swagger_ui_options=options)
+
+
+def _snake_case(operation_id: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", operation_id).lower()
+
+
+def _allowed_methods(services: Sequence[Service]) -> Callable[[str], Sequence[str]]:
+    """Return a function that tells the methods of a path, for the ``Allow`` header of a 405."""
+    table: dict[re.Pattern[str], list[str]] = {}
+    for service in services:
+        paths: Mapping[str, Any] = yaml.safe_load(service.spec.read_text(encoding="utf-8"))["paths"]
+        for base in service.base_paths:
+            for path, operations in paths.items():
+                literal = re.sub(r"\\\{[^}]*\\\}", "[^/:]+", re.escape(base + path))
+                methods = [method.upper() for method in _METHODS if method in operations]
+                table[re.compile(literal)] = [*methods, *(["HEAD"] if "GET" in methods else [])]
+    return lambda path: next((methods for pattern, methods in table.items() if pattern.fullmatch(path)), ())
+
+
+def _raise(error: HTTPException) -> None:
+    raise error
+
+
+class _Json(Jsonifier):  # type: ignore[misc]
+    """Writes compact JSON, and passes on what is JSON already."""
+
+    def dumps(self, data: Any, **_: Any) -> bytes:
+        return data if isinstance(data, bytes) else orjson.dumps(data)

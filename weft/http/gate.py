@@ -1,0 +1,170 @@
+"""The outermost layer of every request: its id, its principal, its bounds, and one shape for every error."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from weft.auth.access import Access, bearer_token
+from weft.config import Settings
+from weft.errors import Forbidden, InvalidRequest
+from weft.http.errors import Problem, problem_of
+from weft.http.intake import ClientGone, Intake
+from weft.http.origin import check_origin
+from weft.http.request import Request
+from weft.logs import bound, get_logger
+from weft.model import Principal
+
+log = get_logger(__name__)
+
+_MOST_HEADERS = 64 << 10
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_SAFE = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+#: For documents and for the files of runs: whatever they hold, a browser runs none of it.
+_INERT = (
+    (b"content-security-policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; sandbox"),
+    (b"cache-control", b"no-store"),
+)
+_PAGE = (
+    (b"content-security-policy", b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"),
+)
+
+
+class Gate:
+    """ASGI middleware around connexion and all else; nothing but answers leaves it."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        access: Access,
+        settings: Settings,
+        engine_paths: Sequence[str],
+        ui_paths: Sequence[str],
+        allowed: Callable[[str], Sequence[str]],
+    ) -> None:
+        self._app = app
+        self._access = access
+        self._settings = settings
+        self._engine_paths = tuple(engine_paths)
+        self._ui_paths = tuple(ui_paths)
+        self._allowed = allowed
+        self._max_form = settings.max_attachment_bytes + settings.max_body_bytes  # attachments, and the rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        page = scope["path"] == "/" or scope["path"].startswith(self._ui_paths)
+        answer = _Answer(send, _request_id(headers), _PAGE if page else _INERT)
+        token = bound.set({"request": answer.id})
+        began = time.perf_counter()
+        intake: Intake | None = None
+        try:
+            intake = Intake(scope, receive, max_body=self._settings.max_body_bytes, max_form=self._max_form)
+            await self._admit(scope, headers, answer.id)
+            await self._app(scope, await intake.open(), answer.send)
+        except ClientGone:
+            log.debug("client gone", path=scope["path"])
+        except Exception as error:
+            if answer.status is not None:
+                log.exception("answer broken off", path=scope["path"])
+                raise
+            await self._explain(error, scope, answer, intake)
+        finally:
+            milliseconds = round((time.perf_counter() - began) * 1000, 1)
+            log.debug("answered", method=scope["method"], path=scope["path"], status=answer.status, ms=milliseconds)
+            bound.reset(token)
+
+    async def _admit(self, scope: Scope, headers: Mapping[str, str], request_id: str) -> None:
+        """Find out who asks and put it where handlers find it.
+
+        :raises WeftError: why this request goes no further.
+        """
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEADERS:
+            raise HTTPException(431, f"the headers are larger than {_MOST_HEADERS} bytes")
+        if not scope["query_string"].isascii():
+            raise InvalidRequest("the query holds bytes that are not percent-encoded", remedy="encode them as UTF-8")
+        check_origin(scope["method"], headers, self._settings)
+        principal = await self._principal(scope, headers)
+        if principal.run is not None and not scope["path"].startswith(self._engine_paths):
+            raise Forbidden("the token of a run opens the task API alone")
+        request = Request(principal=principal, base_url=self._base_url(scope, headers), headers=headers, id=request_id)
+        scope.setdefault("app", self)  # else Starlette's router answers 405 by itself, as plain text
+        scope["extensions"] = {**scope.get("extensions", {}), "connexion_context": {"request": request}}
+
+    async def _principal(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
+        server = scope.get("server")
+        engine_door = server is not None and server[1] is None
+        token = bearer_token(headers.get("authorization"))
+        if token is None:
+            return self._access.principal(None, engine_door=engine_door)
+        return await run_in_threadpool(self._access.principal, token, engine_door=engine_door)
+
+    def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
+        if self._settings.base_url:
+            return self._settings.base_url.rstrip("/")
+        return f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}"
+
+    async def _explain(self, error: Exception, scope: Scope, answer: _Answer, intake: Intake | None) -> None:
+        problem = problem_of(error)
+        if problem.status >= 500 and problem.status != 503:
+            log.exception("request failed", method=scope["method"], path=scope["path"])
+        else:
+            log.info("request refused", path=scope["path"], status=problem.status, reason=problem.message)
+        headers = {name.lower(): value for name, value in problem.headers.items()}
+        if problem.status == 405:
+            headers["allow"] = ", ".join(self._allowed(scope["path"])) or headers.get("allow", "GET, HEAD")
+        await answer.explain(problem, headers, intake)
+
+
+class _Answer:
+    """The way back: stamps the headers that every answer bears."""
+
+    def __init__(self, send: Send, request_id: str, policy: Sequence[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._policy = tuple(policy)
+        self.id = request_id
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            given = list(message.get("headers", ()))
+            names = {name for name, _ in given}
+            stamped = [item for item in (*_SAFE, *self._policy) if item[0] not in names]
+            message = {**message, "headers": [*given, *stamped, (b"x-request-id", self.id.encode())]}
+        await self._send(message)
+
+    async def explain(self, problem: Problem, headers: Mapping[str, str], intake: Intake | None) -> None:
+        unread = intake is None or not intake.finished
+        body = problem.body(self.id)
+        fields: dict[str, Any] = {"content-type": "application/json", "content-length": str(len(body)), **headers}
+        if unread:
+            fields["connection"] = "close"
+        pairs = [(name.lower().encode(), str(value).encode("latin-1")) for name, value in fields.items()]
+        await self.send({"type": "http.response.start", "status": problem.status, "headers": pairs})
+        await self.send({"type": "http.response.body", "body": body, "more_body": unread})
+        if unread:
+            if intake is not None:
+                await intake.linger()
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _request_id(headers: Mapping[str, str]) -> str:
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)

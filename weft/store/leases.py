@@ -1,0 +1,122 @@
+"""Leases: which worker drives a job, and until when.
+
+The database is the authority: a worker that fell silent finds that its lease is somebody else's, and that none of its
+updates match any more. ``until`` and ``now`` are seconds since the epoch, on the clocks of the workers of one site.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+
+from sqlalchemy import Double, Integer, Select, Text, bindparam, null, select, union_all, update
+from sqlalchemy.sql import literal_column
+
+from weft.model import Job, Kind
+from weft.states import State
+from weft.store.batches import batches, in_batch
+from weft.store.history import add_attempt, add_event
+from weft.store.link import Link, Prepared
+from weft.store.rows import Row, job_columns
+from weft.store.schema import LEASED, QUEUED, jobs
+
+_WORKER = bindparam("worker", type_=Text)
+_UNTIL = bindparam("until", type_=Double)
+_NOW = bindparam("now", type_=Double)
+_MOST = bindparam("most", type_=Integer)
+
+# Skips the rows that another PostgreSQL client is claiming; SQLite has one writer at a time and ignores it.
+_TAKE_OVER = Prepared(
+    update(jobs)
+    .where(
+        jobs.c.id.in_(
+            select(jobs.c.id)
+            .where(LEASED, jobs.c.lease_until <= _NOW)
+            .order_by(jobs.c.lease_until)
+            .limit(_MOST)
+            .with_for_update(skip_locked=True)
+        )
+    )
+    .values(lease_owner=_WORKER, lease_until=_UNTIL)
+    .returning(*job_columns(jobs))
+)
+#: A lease that ended at the beginning of time is free for anybody.
+_RELEASE = Prepared(update(jobs).where(LEASED, jobs.c.lease_owner == _WORKER).values(lease_until=0.0))
+
+
+def claim(link: Link, worker: str, kinds: Collection[Kind], limit: int, *, now: float, until: float) -> tuple[Job, ...]:
+    """QUEUED -> INITIALIZING for at most ``limit`` jobs: the highest priority first, then the oldest."""
+    if limit < 1 or not kinds:
+        return ()
+    statement = _claim(frozenset(kinds))
+    rows = [Row._make(row) for row in link.all(statement, worker=worker, until=until, now=now, most=limit)]
+    for row in rows:
+        add_attempt(link, row.id, row.attempt, at=now)
+        add_event(link, row.id, row.attempt, at=now, source=State.QUEUED, target=State.INITIALIZING)
+    rows.sort(key=lambda row: (-row.priority, row.id))
+    return tuple(row.job for row in rows)
+
+
+def take_over(link: Link, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
+    """Lease at most ``limit`` jobs whose lease expired, longest ago first; state and attempt stay."""
+    if limit < 1:
+        return ()
+    rows = [Row._make(row) for row in link.all(_TAKE_OVER, worker=worker, until=until, now=now, most=limit)]
+    for row in rows:
+        add_event(link, row.id, row.attempt, at=now, message=f"worker {worker} took the job over")
+    rows.sort(key=lambda row: row.id)
+    return tuple(row.job for row in rows)
+
+
+def renew(link: Link, worker: str, job_ids: Collection[str], *, until: float) -> frozenset[str]:
+    """Extend the leases that are still this worker's and return their jobs."""
+    held: set[str] = set()
+    for length, params in batches(tuple(job_ids)):
+        held.update(job_id for (job_id,) in link.all(_renew(length), worker=worker, until=until, **params))
+    return frozenset(held)
+
+
+def release(link: Link, worker: str) -> None:
+    """Let this worker's leases expire now."""
+    link.run(_RELEASE, worker=worker)
+
+
+@cache
+def _renew(length: int) -> Prepared:
+    return Prepared(
+        update(jobs)
+        .where(in_batch(jobs.c.id, length), jobs.c.lease_owner == _WORKER)
+        .values(lease_until=_UNTIL)
+        .returning(jobs.c.id)
+    )
+
+
+@cache
+def _claim(kinds: frozenset[Kind]) -> Prepared:
+    """Each kind walks its own part of the index in order, so a claim costs the claim, however long the queue."""
+    heads = [_head(kind).subquery() for kind in sorted(kinds)]
+    merged = union_all(*(select(head.c.id, head.c.priority) for head in heads)).subquery()
+    chosen = select(merged.c.id).order_by(merged.c.priority.desc(), merged.c.id).limit(_MOST)
+    return Prepared(
+        update(jobs)
+        .where(jobs.c.id.in_(chosen), QUEUED)
+        .values(
+            state=State.INITIALIZING.value,
+            attempt=jobs.c.attempt + 1,
+            lease_owner=_WORKER,
+            lease_until=_UNTIL,
+            executor=null(),
+            native_id=null(),
+        )
+        .returning(*job_columns(jobs))
+    )
+
+
+def _head(kind: Kind) -> Select[tuple[str, int]]:
+    return (
+        select(jobs.c.id, jobs.c.priority)
+        .where(QUEUED, jobs.c.kind == literal_column(f"'{kind.value}'", Text), jobs.c.not_before <= _NOW)
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(_MOST)
+        .with_for_update(skip_locked=True)
+    )

@@ -1,0 +1,50 @@
+"""Bring a database to the newest schema. A database that is there already costs one query."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, inspect, text
+from sqlalchemy.exc import DBAPIError
+
+from weft.errors import Unavailable
+from weft.store import dialect
+from weft.store.schema import HEAD
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def upgrade(engine: Engine) -> None:
+    """Make or upgrade the tables, in one transaction that keeps other starters waiting.
+
+    :raises Unavailable: the database cannot be written, or is of a newer weft than this one.
+    """
+    try:
+        with engine.begin() as connection:
+            if revision(connection) != HEAD:
+                _run_alembic(connection)
+    except DBAPIError as error:
+        original = error.orig
+        raise dialect.translated(original if isinstance(original, Exception) else error) from error
+
+
+def revision(connection: Connection) -> str | None:
+    """Return the revision that the database is at; None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
+    return None if found is None else str(found)
+
+
+def _run_alembic(connection: Connection) -> None:
+    # Alembic costs 0.2 s to import and is needed once in a database's life, so it is loaded here and not at the top.
+    command = importlib.import_module("alembic.command")
+    config = importlib.import_module("alembic.config").Config()
+    errors = importlib.import_module("alembic.util").CommandError
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except errors as error:
+        raise Unavailable(f"the database cannot be brought to revision {HEAD}: {error}") from error

@@ -1,0 +1,228 @@
+"""The composition root: from Settings to store, stagers, executors, engines, worker and app.
+
+The only file that picks concrete classes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import tes_service.app
+import wes_service.app
+from tes_service.api import TesApi
+from weft.auth.access import Access
+from weft.clock import new_id, system_clock
+from weft.config import Settings, settings_file
+from weft.dispatch import Means, Preparation
+from weft.errors import InvalidRequest, Unavailable, WeftError
+from weft.folders import Folders
+from weft.http.api import build_app
+from weft.model import Kind
+from weft.plugins import Broken, Plugins
+from weft.ports import Capabilities, Engine, Executor, Health
+from weft.prepare import RunPreparation, TaskPreparation
+from weft.staging.guard import GuardedClient
+from weft.staging.stagers import installed
+from weft.store.store import Store
+from weft.worker import Worker, thread_pool
+from wes_service.api import WesApi
+
+__all__ = ["Kind", "Worker", "describe", "make_app", "make_worker", "open_store", "refuse_open_door"]
+
+#: What ``executor = "auto"`` tries, in this order: the first that is usable.
+AUTO = ("docker", "process")
+#: The executor that runs workflow engines.
+ENGINE = "engine"
+
+
+def refuse_open_door(settings: Settings) -> None:
+    """Refuse to listen beyond loopback without a login, unless told so.
+
+    :raises InvalidRequest: says what to do.
+    """
+    if settings.allow_unauthenticated or _is_loopback(settings.host):
+        return
+    raise InvalidRequest(
+        f"weft would listen on {settings.host} and let anybody run programs here, because no login is configured",
+        field="host",
+        remedy="listen on 127.0.0.1, or say allow_unauthenticated = true if only trusted people reach this port",
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def open_store(settings: Settings) -> Store:
+    """Make the data folder, open the database and bring its schema up to date."""
+    settings.data.mkdir(parents=True, exist_ok=True)
+    if os.geteuid() == 0:
+        settings.data.chmod(0o711)
+    store = Store(settings.database_url)
+    store.start()
+    return store
+
+
+def make_app(settings: Settings, store: Store) -> Any:
+    """Return the ASGI application of both services."""
+    stagers = installed(settings)
+    tes = tes_service.app.service(
+        TesApi(
+            store=store,
+            settings=settings,
+            check_url=stagers.check_url,
+            schemes=lambda: stagers.schemes,
+            clock=system_clock,
+            new_id=new_id,
+        )
+    )
+    wes = wes_service.app.services(
+        WesApi(
+            store=store,
+            settings=settings,
+            engines=engines(settings),
+            check_url=stagers.check_url,
+            schemes=lambda: stagers.schemes,
+            clock=system_clock,
+            new_id=new_id,
+        )
+    )
+    services = (tes, *wes)
+    return build_app(services, settings=settings, access=Access(store, system_clock), ready=store.ready)
+
+
+def make_worker(settings: Settings, store: Store) -> Worker:
+    """Return a worker with its executors; nothing is started."""
+    tasks = choose_executor(settings)
+    runs = _executor(ENGINE, settings)
+    folders = Folders(settings.data)
+    stagers = installed(settings)
+    preparations: dict[Kind, Preparation] = {
+        Kind.TASK: TaskPreparation(stagers=stagers, folders=folders, writable_inputs=settings.writable_inputs),
+        Kind.RUN: RunPreparation(
+            store=store,
+            folders=folders,
+            engines=engines(settings, tasks.capabilities),
+            fetch=GuardedClient(settings.fetch),
+            tes_url=f"unix://{settings.engine_socket}",
+            clock=system_clock,
+        ),
+    }
+    means = Means(
+        store=store,
+        folders=folders,
+        clock=system_clock,
+        worker=f"{socket.gethostname()}-{os.getpid()}-{new_id(system_clock())[-6:]}",
+        preparations=preparations,
+        time_limits={Kind.TASK: settings.time_limit_seconds, Kind.RUN: settings.engine.time_limit_seconds},
+        log_tail_bytes=settings.log_tail_bytes,
+    )
+    return Worker(
+        means=means,
+        placement={Kind.TASK: tasks, Kind.RUN: runs},
+        executors={executor.capabilities.name: executor for executor in (tasks, runs)},
+        slots={
+            Kind.TASK: settings.max_running or tasks.capabilities.slots or 10_000,
+            Kind.RUN: settings.engine.max_running,
+        },
+        pool=thread_pool(settings.staging_threads),
+        lease_seconds=settings.lease_seconds,
+        beat_seconds=settings.beat_seconds,
+    )
+
+
+def choose_executor(settings: Settings) -> Executor:
+    """Return the executor for tasks: the one that is named, or the first usable one.
+
+    A named executor is never replaced by another: if its backend is down, jobs wait for it.
+
+    :raises InvalidRequest: there is none of this name.
+    :raises Unavailable: ``auto``, and none is usable.
+    """
+    if settings.executor != "auto":
+        return _executor(settings.executor, settings)
+    said = []
+    for name in AUTO:
+        try:
+            executor = _executor(name, settings)
+            health = executor.check()
+        except WeftError as error:
+            said.append(f"{name}: {error.message}")
+            continue
+        if health.usable:
+            return executor
+        said.append(f"{name}: {health.detail}")
+    raise Unavailable("no executor is usable here: " + "; ".join(said))
+
+
+def _executor(name: str, settings: Settings) -> Executor:
+    executor: Executor = Plugins("weft.executors").load(name)(settings)
+    return executor
+
+
+def engines(settings: Settings, capabilities: Capabilities | None = None) -> Mapping[str, Engine]:
+    """Return the engines that can run here, by name.
+
+    :param capabilities: of the executor that their tasks go to; only a worker knows it.
+    """
+    plugins = Plugins("weft.engines")
+    broken = {item.name for item in plugins.broken()}
+    found = [plugins.load(name)(settings, capabilities) for name in plugins.names if name not in broken]
+    return {engine.info.name: engine for engine in found}
+
+
+def describe(settings: Settings) -> Iterator[str]:
+    """Say what is in force, what is reachable, and what to do about what is not, a line at a time."""
+    yield f"settings file: {settings_file() or 'none'}"
+    yield from _settings_lines("", settings.model_dump())
+    yield ""
+    for name in Plugins("weft.executors").names:
+        yield _health_line(f"executor {name}", _executor_health(name, settings))
+    yield f"  tasks go to: {_chosen(settings)}"
+    for broken in Plugins("weft.engines").broken():
+        yield _health_line(f"engine {broken.name}", _broken_health(broken))
+    for engine in engines(settings).values():
+        types = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in engine.info.workflow_types.items())
+        yield f"[ok]   engine {engine.info.name} {engine.info.version}: {types}"
+    yield f"[ok]   URLs: {', '.join(installed(settings).schemes)}"
+    if not settings.file_roots:
+        yield "[note] file:// URLs: none is allowed; name folders with --file-root"
+
+
+def _settings_lines(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _settings_lines(f"{prefix}{name}.", value)
+        else:
+            yield f"  {prefix}{name} = {'not set' if value is None else value}"
+
+
+def _executor_health(name: str, settings: Settings) -> Health:
+    try:
+        return _executor(name, settings).check()
+    except WeftError as error:
+        return Health(usable=False, detail=error.message, remedy=error.remedy)
+
+
+def _broken_health(broken: Broken) -> Health:
+    return Health(usable=False, detail=str(broken.error), remedy=f"install the extra weft[{broken.name}]")
+
+
+def _health_line(what: str, health: Health) -> str:
+    if health.usable:
+        return f"[ok]   {what}: {health.detail}"
+    return f"[no]   {what}: {health.detail}" + (f"\n         {health.remedy}" if health.remedy else "")
+
+
+def _chosen(settings: Settings) -> str:
+    try:
+        return choose_executor(settings).capabilities.name
+    except WeftError as error:
+        return f"none ({error.message})"

@@ -75,11 +75,10 @@ class DockerExecutor:
         except Unavailable:
             info = {}
         cores = info.get("NCPU")
-        docker = self._settings.docker
         return Capabilities(
             name=NAME,
             wakes=True,
-            backend_parameters=frozenset({"network"}) if docker.allow_network else frozenset(),
+            backend_parameters=frozenset({"network"}) if self._settings.docker.allow_network else frozenset(),
             cpu_cores=cores,
             ram_bytes=info.get("MemTotal"),
             slots=None if cores is None else 2 * cores,

@@ -99,9 +99,23 @@ make_environment() {
     printf '%s\n%s\n' "$wanted" "$(sha256sum <requirements.lock)" >$stamp
 }
 
+# Clients of others, which tests run, have an environment of their own: their packages may bear the names of ours.
+make_clients_environment() {
+    local stamp=.venv-clients/.weft-lock wanted
+    wanted=$(sha256sum <requirements-clients.lock)
+    if [ "$(cat $stamp 2>/dev/null)" = "$wanted" ] && .venv-clients/bin/python -c '' 2>/dev/null; then
+        return
+    fi
+    say "making .venv-clients from requirements-clients.lock"
+    "$(find_python)" -m venv --clear .venv-clients
+    .venv-clients/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-clients.lock
+    printf '%s\n' "$wanted" >$stamp
+}
+
 missing=$(wanted_packages "$@")
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     install_packages $missing || say "going on without"
 fi
 make_environment
+if [ $lock = requirements-dev.lock ]; then make_clients_environment; fi

@@ -16,7 +16,7 @@ scripts/check.sh
 checks=$?
 [ $checks = 0 ] || echo "The checks failed; the tests run all the same." >&2
 
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n 2 --dist loadfile "$@"
 tests=$?
 
 [ $checks = 0 ] || { echo "make check: FAILED" >&2; exit 1; }

@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Input:
-    """``tesInput``: a ``content`` that is not empty wins over ``url``; an empty one without ``url`` is an empty file."""
+    """``tesInput``: ``content`` that is not empty wins over ``url``; empty ``content`` alone is an empty file."""
 
     path: str
     url: str | None = None

@@ -25,7 +25,9 @@ def plain_task(data: Path) -> Task:
     return a_task(
         steps=(a_step(), a_step(command=("echo", "again"), stdout="/out/said.txt")),
         inputs=(Input(path="/in/a.txt", content="a"),),
-        outputs=(Output(path="/out/said.txt", url=f"file://{data.parent}/files-{data.name}/said.txt", type=FileType.FILE),),
+        outputs=(
+            Output(path="/out/said.txt", url=f"file://{data.parent}/files-{data.name}/said.txt", type=FileType.FILE),
+        ),
     )
 
 

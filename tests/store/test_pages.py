@@ -118,7 +118,9 @@ def test_too_many_tags_are_refused(store: Store) -> None:
 
 
 def test_a_name_prefix_is_literal_and_looks_at_case(store: Store) -> None:
-    ids = {name: named(store, name) for name in ["align", "align-1", "aligo", "al%gn", "al_gn", "Align", "b", "", "al*"]}
+    ids = {
+        name: named(store, name) for name in ["align", "align-1", "aligo", "al%gn", "al_gn", "Align", "b", "", "al*"]
+    }
     nameless = named(store, None)
 
     def names(prefix: str) -> set[str]:

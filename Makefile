@@ -4,7 +4,7 @@ SHELL := /bin/bash
 DEMO_PACKAGES := bwrap=bubblewrap bowtie2=bowtie2 samtools=samtools bcftools=bcftools \
 	/usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples
 
-.PHONY: help setup demo test check check-check bench docs lock image clean
+.PHONY: help setup demo test crash check check-check bench schemathesis docs lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ demo: ## Run a TES task and a Snakemake workflow on a weft of its own; sets up w
 test: ## Run all checks and tests; sets up what is missing
 	@scripts/test.sh
 
+crash: ## Kill weft 200 times at random moments under load (ROUNDS=…, SEED=…), and assert that nothing is lost
+	@scripts/setup.sh
+	@WEFT_CRASH_ROUNDS=$(or $(ROUNDS),200) WEFT_CRASH_SEED=$(or $(SEED),$$RANDOM) \
+		.venv/bin/python -m pytest -n 2 tests/crash/test_kill.py
+
 check: ## Format, lint, types, import rules, and the specs held against the official ones
 	@scripts/setup.sh
 	@scripts/check.sh
@@ -30,6 +35,10 @@ check-check: ## Plant a fault for each check and expect red
 bench: ## Measure the ratios of benchmarks/ in one run
 	@scripts/setup.sh
 	@.venv/bin/python -m benchmarks
+
+schemathesis: ## Send 20 000 generated requests to the live TES (some minutes)
+	@scripts/setup.sh
+	@.venv/bin/python -m tests.tes.fuzz 1200
 
 docs: ## Write the generated pages of docs/ anew
 	@.venv/bin/python scripts/generate_docs.py

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from executors.supervisor import Plan, StepPlan
 
 #: How long an engine may take to cancel its tasks after SIGTERM, in seconds; weft cancels what is left.
-GRACE_SECONDS = 1.0
+GRACE_SECONDS = 2.0
 #: How long a host may take to import and prime its module, in seconds.
 START_SECONDS = 60.0
 #: Where the packages of weft lie.

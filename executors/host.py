@@ -7,8 +7,8 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,36 +65,80 @@ class HostPlanner:
         :raises ExecutorRefused: an argument that no program can be given, or a path that cannot be mounted.
         """
         host, words = self.sandbox
-        for step in work.steps:
-            _refuse_unusable_text(step)
         user = (work.uid, work.gid) if os.geteuid() == 0 and work.uid is not None and work.gid is not None else None
-        if host is None:
-            work = _with_own_folders(work, user)
-        else:
-            _write_identity(AttemptFolder(work.folder).control, user)
-        return {
-            "key": work.key,
-            "grace_seconds": self._grace_seconds,
-            "steps": [self._step(work, index, host, user) for index in range(len(work.steps))],
-            "messages": _messages(work.steps, host, words),
-            "metadata": {"host": platform.node(), "sandbox": "none" if host is None else "bubblewrap"},
-        }
+        place = Place(
+            where="this weft runs steps on the host (executor process)",
+            host=host,
+            words=words,
+            become=user,
+            identity=user or (os.geteuid(), os.getegid()),
+            grace_seconds=self._grace_seconds,
+            max_log_bytes=self._settings.max_log_bytes,
+            metadata={"host": platform.node()},
+        )
+        return plan_for(place, work, _limits(work, user))
 
-    def _step(
-        self, work: Submission, index: int, host: bubblewrap.Host | None, user: tuple[int, int] | None
-    ) -> StepPlan:
-        step = work.steps[index]
-        planned = _bare(work, step, user) if host is None else _sandboxed(work, step, host, user)
-        planned["stdout"] = self._capture(work, index, "stdout")
-        planned["stderr"] = self._capture(work, index, "stderr")
-        planned["limits"] = _limits(work, user)
-        return planned
 
-    def _capture(self, work: Submission, index: int, stream: str) -> Capture | None:
-        if _named(work.mounts, getattr(work.steps[index], stream)) is not None:
-            return None
-        path = log_path(work.folder, work.mounts, work.steps, index, stream)
-        return {"path": str(path), "limit": self._settings.max_log_bytes}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where steps run, and in what."""
+
+    #: In words, for the job's messages.
+    where: str
+    #: The sandbox, or None; and in words what it is or why there is none.
+    host: bubblewrap.Host | None
+    words: str
+    #: (uid, gid) that the supervisor gives a step; None where it is the right user already.
+    become: tuple[int, int] | None
+    #: (uid, gid) that a step has in the end.
+    identity: tuple[int, int]
+    #: Time between SIGTERM and SIGKILL.
+    grace_seconds: float
+    max_log_bytes: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    #: Where steps see the files of their image: the step, and the sandbox and the mounts that show them.
+    image: Callable[[Step, Sequence[Mount]], tuple[Step, bubblewrap.Host, tuple[Mount, ...]]] | None = None
+
+
+def plan_for(place: Place, work: Submission, limits: dict[str, int]) -> Plan:
+    """Decide everything that a supervisor at ``place`` will do; ``limits`` are those of setrlimit(2).
+
+    :raises ExecutorRefused: an argument that no program can be given, or a path that cannot be mounted.
+    """
+    for step in work.steps:
+        _refuse_unusable_text(step)
+    if place.host is None:
+        work = _with_own_folders(work, place.identity)
+    else:
+        _write_identity(AttemptFolder(work.folder).control, place.identity)
+    return {
+        "key": work.key,
+        "grace_seconds": place.grace_seconds,
+        "steps": [_step(place, work, index, limits) for index in range(len(work.steps))],
+        "messages": _messages(work.steps, place),
+        "metadata": {**place.metadata, "sandbox": "none" if place.host is None else "bubblewrap"},
+    }
+
+
+def _step(place: Place, work: Submission, index: int, limits: dict[str, int]) -> StepPlan:
+    step = work.steps[index]
+    if place.host is None:
+        planned = _bare(work, step, place.become)
+    elif place.image is not None:
+        step, host, below = place.image(step, work.mounts)
+        planned = _sandboxed(work, step, host, place.become, below)
+    else:
+        planned = _sandboxed(work, step, place.host, place.become)
+    planned["stdout"] = _capture(work, index, "stdout", place.max_log_bytes)
+    planned["stderr"] = _capture(work, index, "stderr", place.max_log_bytes)
+    planned["limits"] = limits
+    return planned
+
+
+def _capture(work: Submission, index: int, stream: str, limit: int) -> Capture | None:
+    if _named(work.mounts, getattr(work.steps[index], stream)) is not None:
+        return None
+    return {"path": str(log_path(work.folder, work.mounts, work.steps, index, stream)), "limit": limit}
 
 
 def look(bwrap: str, *, network: bool) -> bubblewrap.Host:
@@ -128,7 +172,13 @@ def mapped(text: str, mounts: Iterable[Mount]) -> str:
     return re.sub(rf"(?<![\w./~-])(?:{longest_first})(?![\w.~-])", lambda found: sources[found[0]], text)
 
 
-def _sandboxed(work: Submission, step: Step, host: bubblewrap.Host, user: tuple[int, int] | None) -> StepPlan:
+def _sandboxed(
+    work: Submission,
+    step: Step,
+    host: bubblewrap.Host,
+    user: tuple[int, int] | None,
+    below: tuple[Mount, ...] = (),
+) -> StepPlan:
     early, late = bubblewrap.split_environment(_environment(step))
     mounted = _is_mounted(work.mounts, step.workdir)
     program = bubblewrap.prepared(
@@ -140,7 +190,7 @@ def _sandboxed(work: Submission, step: Step, host: bubblewrap.Host, user: tuple[
     )
     options = bubblewrap.options(
         host,
-        work.mounts,
+        (*below, *work.mounts),
         workdir="/" if mounted else step.workdir or "/",
         env=early,
         identity=AttemptFolder(work.folder).control,
@@ -218,16 +268,18 @@ def _named(mounts: Sequence[Mount], path: str | None) -> str | None:
     return path if _is_mounted(mounts, path) else None
 
 
-def _messages(steps: Sequence[Step], host: bubblewrap.Host | None, words: str) -> list[str]:
-    where = "this weft runs steps on the host (executor process)"
-    how = f"in {words}" if host is not None else f"without a sandbox, because {words}"
-    lines = [f"image {image} was not used: {where}, {how}" for image in dict.fromkeys(step.image for step in steps)]
-    if host is None:
+def _messages(steps: Sequence[Step], place: Place) -> list[str]:
+    if place.image is not None:
+        return []
+    how = f"in {place.words}" if place.host is not None else f"without a sandbox, because {place.words}"
+    images = dict.fromkeys(step.image for step in steps)
+    lines = [f"image {image} was not used: {place.where}, {how}" for image in images]
+    if place.host is None:
         lines.append("container paths in arguments and in the environment were replaced by host paths")
     return lines
 
 
-def _with_own_folders(work: Submission, user: tuple[int, int] | None) -> Submission:
+def _with_own_folders(work: Submission, owner: tuple[int, int]) -> Submission:
     """Add folders of the job's own for /tmp and for each workdir that exists neither in a mount nor on the host.
 
     The Python environment stays where it is, wherever that is.
@@ -238,15 +290,15 @@ def _with_own_folders(work: Submission, user: tuple[int, int] | None) -> Submiss
         if not _is_mounted(mounts, target):
             folder = AttemptFolder(work.folder).mounts / target.lstrip("/")
             folder.mkdir(parents=True, exist_ok=True)
-            if user is not None:
-                os.chown(folder, *user)
+            if os.geteuid() == 0:
+                os.chown(folder, *owner)
             mounts += (Mount(source=folder, target=target),)
     return replace(work, mounts=mounts)
 
 
-def _write_identity(folder: Path, user: tuple[int, int] | None) -> None:
+def _write_identity(folder: Path, identity: tuple[int, int]) -> None:
     """Write the ``passwd`` and ``group`` files of the sandbox: root, the step's user, nobody."""
-    uid, gid = user or (os.geteuid(), os.getegid())
+    uid, gid = identity
     people = {0: "root:x:0:0:root:/root:/bin/sh", uid: f"weft:x:{uid}:{gid}:weft:/tmp:/bin/sh"}
     groups = {0: "root:x:0:", gid: f"weft:x:{gid}:"}
     people.setdefault(NOBODY[0], "nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin")
@@ -262,9 +314,9 @@ def _refuse_unusable_text(step: Step) -> None:
         "env": [*step.env, *step.env.values()],
         "path": [path for path in (step.workdir, step.stdin, step.stdout, step.stderr) if path is not None],
     }
-    for field, texts in words.items():
+    for name, texts in words.items():
         if any("\0" in text for text in texts):
-            raise ExecutorRefused(f"a NUL character in {field} cannot be given to a program", field=field)
+            raise ExecutorRefused(f"a NUL character in {name} cannot be given to a program", field=name)
     if any(not name or "=" in name for name in step.env):
         raise ExecutorRefused('the name of an environment variable is empty or holds "="', field="env")
 

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh \
     bwrap=bubblewrap bowtie2=bowtie2 samtools=samtools bcftools=bcftools \
     /usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples \
-    dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg || exit 1
+    munged=munge slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client \
+    pg_createcluster=postgresql dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg || exit 1
 
 # What a user has set for weft must not change what is tested.
 for name in $(compgen -e | grep '^WEFT_' || true); do unset "$name"; done

@@ -6,15 +6,17 @@ this to the spec.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from itertools import zip_longest
 from typing import Any, Protocol
 
-from tes_service import rules, service_info, translate
+from tes_service import answers, rules, service_info
 from tes_service.fleet import FleetView, read_resources
 from tes_service.wire import parse
+from weft import parameters, retention
 from weft.clock import Clock, NewId
 from weft.config import Settings
 from weft.errors import Conflict, InvalidRequest, NotFound
@@ -23,7 +25,7 @@ from weft.http.request import Request
 from weft.model import Job, JsonObject, Kind, NewJob, Principal, Task, task_to_json
 from weft.ports import Root
 from weft.states import State
-from weft.store.store import Filters, Store
+from weft.store.store import Filters, Row, Store
 
 _PAGE = 256
 _LONGEST_KEY = 255
@@ -80,7 +82,7 @@ class TesApi:
         page_size: int = _PAGE,
         page_token: str | None = None,
         view: str = "MINIMAL",
-    ) -> JsonObject:
+    ) -> bytes:
         """Give a page of the caller's tasks, newest first.
 
         :raises InvalidRequest: a forged page token, or tags that do not go together.
@@ -92,11 +94,15 @@ class TesApi:
             name_prefix=_plain(name_prefix, "name_prefix") or None,
             tags=_tags(tag_key, tag_value),
         )
-        page = self.store.page(Kind.TASK, filters, page_size, page_token or None)
-        document: JsonObject = {"tasks": self._views(page.jobs, view)}
-        if page.next_token is not None:
-            document["next_page_token"] = page.next_token
-        return document
+        return answers.page(self.store, filters, page_size, page_token or None, view)
+
+    async def list_tasks_soon(
+        self, request: Request, page_size: int = _PAGE, view: str = "MINIMAL", **filters: Any
+    ) -> bytes:
+        """``list_tasks`` for the event loop, which reads short pages itself and leaves long ones to a thread."""
+        if view != "FULL" and page_size <= _PAGE:
+            return self.list_tasks(request, page_size=page_size, view=view, **filters)
+        return await asyncio.to_thread(self.list_tasks, request, page_size=page_size, view=view, **filters)
 
     def create_task(self, body: Any, request: Request) -> JsonObject:
         """Store a task; 200 means that it is on disk.
@@ -105,9 +111,18 @@ class TesApi:
         :raises Forbidden: a URL that this server's settings do not allow.
         :raises Conflict: the ``Idempotency-Key`` came before, with another task.
         """
+        new = self._new_job(body, request)
+        return _created(new, self.store.create(new))
+
+    async def create_task_soon(self, body: Any, request: Request) -> JsonObject:
+        """``create_task`` for the event loop, which answers others while the task comes to disk."""
+        new = self._new_job(body, request)
+        return _created(new, await asyncio.wrap_future(self.store.create_soon(new)))
+
+    def _new_job(self, body: Any, request: Request) -> NewJob:
         task, messages = self._understood(body, request.principal)
         now = self.clock()
-        new = NewJob(
+        return NewJob(
             id=self.new_id(now),
             kind=Kind.TASK,
             owner=request.principal.name,
@@ -116,31 +131,41 @@ class TesApi:
             name=task.name,
             tags=task.tags,
             parent=request.principal.run,
+            max_attempts=1 if task.resources is None else parameters.attempts(task.resources.backend_parameters),
             idempotency_key=_key(request),
             messages=messages,
         )
-        job = self.store.create(new)
-        if job.id != new.id and job.document != new.document:
-            raise Conflict("the Idempotency-Key came before with another task", field="Idempotency-Key")
-        return {"id": job.id}
 
-    def get_task(self, id: str, request: Request, view: str = "MINIMAL") -> JsonObject:
+    def get_task(self, id: str, request: Request, view: str = "MINIMAL") -> JsonObject | bytes:
         """Give a task in one of the three views.
 
         :raises NotFound: the caller has no such task.
         """
         if id == "service-info":  # toil-batch-system-tes asks here
             return self.get_service_info()
-        return self._views((self._task(id, request.principal),), view)[0]
+        return answers.one(self.store, self._task(id, request.principal), view)
 
     def cancel_task(self, id: str, request: Request) -> JsonObject:
         """Ask for the end of a task; nothing changes for one that has ended (A5).
 
         :raises NotFound: the caller has no such task.
         """
-        job = self._task(id, request.principal)
-        if not job.state.terminal:
-            self.store.request_cancel(job.id, now=self.clock(), message="cancelled by its owner")
+        row = self._task(id, request.principal)
+        if not State(row.state).terminal:
+            self.store.request_cancel(row.id, now=self.clock(), message="cancelled by its owner")
+        return {}
+
+    def delete_task(self, id: str, request: Request) -> JsonObject:
+        """Remove a task that has ended, with the files that weft keeps of it; its stored outputs stay.
+
+        :raises NotFound: the caller has no such task.
+        :raises Conflict: it has not ended, or belongs to a run.
+        """
+        row = self._task(id, request.principal)
+        if row.parent is not None:
+            raise Conflict("the task belongs to a workflow run", field="id", remedy="it is removed with the run")
+        if not retention.remove(self.store, self.folders, row.id):
+            raise Conflict(f"the task is {row.state}", field="id", remedy="cancel it, and wait for its end")
         return {}
 
     def _understood(self, body: Any, principal: Principal) -> tuple[Task, list[str]]:
@@ -151,27 +176,41 @@ class TesApi:
             max_content=self.settings.max_content_bytes,
             check_url=lambda url, writing: self.check_url(url, writing=writing, roots=roots),
         )
-        resources, notes = read_resources(wire.resources, self.fleet.now())
+        resources, notes = read_resources(
+            wire.resources,
+            self.fleet.now(),
+            binary=self.settings.binary_gigabytes,
+            most_retries=self.settings.max_retries,
+        )
         return dataclasses.replace(task, resources=resources), [*messages, *notes]
 
-    def _task(self, task_id: str, principal: Principal) -> Job:
+    def _task(self, task_id: str, principal: Principal) -> Row:
         """Return one of the caller's tasks; for an engine, one of its run."""
-        job = self.store.get(task_id) if task_id.isascii() and task_id.isalnum() else None
-        if job is None or job.kind is not Kind.TASK or job.owner != principal.name:
+        row = self.store.row(task_id) if task_id.isascii() and task_id.isalnum() else None
+        if row is None or row.kind != Kind.TASK or row.owner != principal.name:
             raise NotFound(f"there is no task {task_id[:100]!r}", field="id")
-        if principal.run is not None and job.parent != principal.run:
+        if principal.run is not None and row.parent != principal.run:
             raise NotFound(f"there is no task {task_id[:100]!r} of this run", field="id")
-        return job
+        return row
 
-    def _views(self, jobs: Sequence[Job], view: str) -> list[JsonObject]:
-        if view == "MINIMAL":
-            return [translate.minimal(job) for job in jobs]
-        ids = [job.id for job in jobs]
-        attempts = self.store.attempts(ids)
-        if view == "BASIC":
-            return [translate.basic(job, attempts.get(job.id, ())) for job in jobs]
-        tails, events = self.store.tails_of(ids), self.store.events_of(ids)
-        return [translate.full(job, attempts.get(job.id, ()), tails[job.id], events[job.id]) for job in jobs]
+
+def _created(new: NewJob, job: Job) -> JsonObject:
+    """Answer a create.
+
+    :raises Conflict: the key of ``new`` belongs to a job that is another one.
+    """
+    if job.id != new.id and _as_sent(job.document) != _as_sent(new.document):
+        raise Conflict("the Idempotency-Key came before with another task", field="Idempotency-Key")
+    return {"id": job.id}
+
+
+def _as_sent(document: JsonObject) -> JsonObject:
+    """Leave out what staging may have corrected since (A33)."""
+    untyped = {
+        part: [{key: value for key, value in item.items() if key != "type"} for item in document.get(part, ())]
+        for part in ("inputs", "outputs")
+    }
+    return {**document, **untyped}
 
 
 def _state(state: str | None) -> State | None:

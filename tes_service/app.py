@@ -10,5 +10,16 @@ BASE_PATHS = ("/ga4gh/tes/v1", "/v1")
 
 
 def service(api: TesApi) -> Service:
-    """Return TES for ``weft.http.api.build_app``; the only API that engines may use with the token of their run."""
-    return Service(name="TES", spec=spec_path("tes.yaml"), base_paths=BASE_PATHS, handler=api, open_to_engines=True)
+    """Return TES with weft's additions for ``weft.http.api.build_app``.
+
+    The only API that engines may use with the token of their run.
+    """
+    return Service(
+        name="TES",
+        spec=spec_path("tes.yaml"),
+        base_paths=BASE_PATHS,
+        handler=api,
+        additions=spec_path("tes-weft.yaml"),
+        open_to_engines=True,
+        express=("GetTask", "ListTasks", "CreateTask"),
+    )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from tes_service.wire import WireResources
+from weft import parameters
 from weft.clock import Clock
 from weft.errors import InvalidRequest
 from weft.model import JsonObject, Resources
@@ -16,6 +17,7 @@ _GB = 10**9
 #: How long an answer of the store about workers is good enough.
 _FRESH_SECONDS = 1.0
 _STRICT = "resources.backend_parameters"
+_PREFIX = f"{_STRICT}: "
 
 
 class Workers(Protocol):
@@ -51,28 +53,38 @@ class Fleet:
         if self.executors and not any(_fits(wanted, able) for able in self.executors):
             raise _too_much(wanted, self.executors)
 
-    def known(self, wire: WireResources) -> tuple[dict[str, str], list[str]]:
+    def known(self, wire: WireResources, *, most_retries: int) -> tuple[dict[str, str], list[str]]:
         """Keep the backend parameters that are known here, by their names in lower case; and a note on each other one.
 
-        :raises InvalidRequest: an unknown one although ``backend_parameters_strict``, or two that differ by case only.
+        :raises InvalidRequest: an unknown one, or one whose value means nothing, although
+            ``backend_parameters_strict``; or two that differ by case only.
         """
         given = wire.backend_parameters or {}
         _refuse_doubles(given)
-        if not self.executors:
-            return {name.lower(): value for name, value in given.items()}, []
-        known = {name.lower(): value for name, value in given.items() if name.lower() in self.backend_parameters}
-        unknown = [name for name in given if name.lower() not in known]
-        names = ", ".join(self.backend_parameters) or "none"
-        if unknown and wire.backend_parameters_strict:
-            raise InvalidRequest(
-                f"{_STRICT}: {unknown[0]!r} is not supported here",
-                field=f"{_STRICT}.{unknown[0]}",
-                remedy=f"supported: {names}; or leave out backend_parameters_strict",
-            )
-        notes = [
-            f"backend parameter {name!r} is not supported here and was dropped (known: {names})" for name in unknown
-        ]
+        known, notes = {}, []
+        for name, value in given.items():
+            refusal = self._refusal(name, value, most_retries)
+            if refusal is None:
+                known[name.lower()] = value
+            elif wire.backend_parameters_strict:
+                raise refusal
+            else:
+                notes.append(f"{refusal.message.removeprefix(_PREFIX)} and was dropped ({refusal.remedy})")
         return known, notes
+
+    def _refusal(self, name: str, value: str, most_retries: int) -> InvalidRequest | None:
+        """Say why a parameter is not supported; None if it is."""
+        field = f"{_STRICT}.{name}"
+        if self.executors and name.lower() not in self.backend_parameters:
+            names = ", ".join(self.backend_parameters) or "none"
+            message = f"{_PREFIX}backend parameter {name!r} is not supported here"
+            return InvalidRequest(message, field=field, remedy=f"known: {names}")
+        try:
+            parameters.check(name.lower(), value, most_retries=most_retries)
+        except InvalidRequest as error:
+            message = f"{_PREFIX}backend parameter {name!r}: {error.message}"
+            return InvalidRequest(message, field=field, remedy=error.remedy)
+        return None
 
 
 _KEYS = "backend_parameters"
@@ -98,9 +110,13 @@ class FleetView:
         return self._seen
 
 
-def read_resources(wire: WireResources | None, fleet: Fleet) -> tuple[Resources | None, list[str]]:
+def read_resources(
+    wire: WireResources | None, fleet: Fleet, *, binary: bool = False, most_retries: int = 0
+) -> tuple[Resources | None, list[str]]:
     """Check the resources of a task against the executors that there are; and what its owner should know.
 
+    :param binary: a gigabyte is 2**30 bytes here (A19).
+    :param most_retries: the most that a task may ask for.
     :raises InvalidRequest: see ``Fleet``.
     """
     if wire is None:
@@ -113,9 +129,9 @@ def read_resources(wire: WireResources | None, fleet: Fleet) -> tuple[Resources 
         zones=None if wire.zones is None else tuple(wire.zones),
         backend_parameters_strict=wire.backend_parameters_strict,
     )
-    fleet.fit(resources)
-    parameters, notes = fleet.known(wire)
-    return replace(resources, backend_parameters=parameters), notes
+    fleet.fit(resources.in_binary() if binary else resources)
+    known, notes = fleet.known(wire, most_retries=most_retries)
+    return replace(resources, backend_parameters=known), notes
 
 
 def _fits(wanted: Mapping[str, int], able: JsonObject) -> bool:

@@ -82,7 +82,7 @@ def _check_image(image: str, field: str) -> None:
         raise InvalidRequest(f"{field} is empty", field=field, remedy="name a container image")
     if image.startswith("-"):
         raise InvalidRequest(f"{field} begins with a hyphen", field=field, remedy="name a container image")
-    if any(character.isspace() or not character.isprintable() for character in image):
+    if " " in image or not image.isprintable():  # of all white space, the plain space alone is printable
         raise InvalidRequest(f"{field} holds white space or control characters", field=field, remedy="remove them")
     if len(image) > _LONGEST_IMAGE:
         raise InvalidRequest(f"{field} is longer than {_LONGEST_IMAGE} characters", field=field)
@@ -198,13 +198,19 @@ def _no_collisions(task: Task) -> None:
         taken[item.path] = f"inputs[{index}]"
     files = {item.path: f"inputs[{index}]" for index, item in enumerate(task.inputs) if item.type is FileType.FILE}
     for place, path in _places(task):
-        for parent in PurePosixPath(path).parents:
-            if str(parent) in files:
+        for parent in _above(path):
+            if parent in files:
                 raise InvalidRequest(
-                    f"{place} ({path}) lies below {files[str(parent)]}.path, which is a file",
+                    f"{place} ({path}) lies below {files[parent]}.path, which is a file",
                     field=place,
                     remedy="move one of them, or make that input a DIRECTORY",
                 )
+
+
+def _above(path: str) -> Iterator[str]:
+    """Give the folders above a normalised path, the nearest first."""
+    while path := path.rpartition("/")[0]:
+        yield path
 
 
 def _places(task: Task) -> Iterator[tuple[str, str]]:

@@ -8,22 +8,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from weft.model import Attempt, Event, Job, JsonObject, StepResult, Tail, without_nulls
 
 
-def minimal(job: Job) -> JsonObject:
-    """Give the MINIMAL view."""
-    return {"id": job.id, "state": job.state.value}
-
-
 def basic(job: Job, attempts: Sequence[Attempt]) -> JsonObject:
     """Give the BASIC view."""
-    document = job.document
-    if "inputs" in document:
-        inputs = [{key: value for key, value in item.items() if key != "content"} for item in document["inputs"]]
-        document = {**document, "inputs": inputs}
-    return _view(job, document, [_log(attempt, _ended_steps(attempt)) for attempt in attempts])
+    return _view(job, without_content(job.document), basic_logs(attempts))
+
+
+def without_content(document: JsonObject) -> JsonObject:
+    """Copy a task's document without the content of its inputs."""
+    if "inputs" not in document:
+        return document
+    inputs = [{key: value for key, value in item.items() if key != "content"} for item in document["inputs"]]
+    return {**document, "inputs": inputs}
+
+
+def basic_logs(attempts: Sequence[Attempt]) -> list[JsonObject]:
+    """Give the ``logs`` of the BASIC view."""
+    return [_log(attempt, _ended_steps(attempt)) for attempt in attempts]
 
 
 def full(job: Job, attempts: Sequence[Attempt], tails: Sequence[Tail], events: Sequence[Event]) -> JsonObject:
@@ -39,8 +44,9 @@ def full(job: Job, attempts: Sequence[Attempt], tails: Sequence[Tail], events: S
     return _view(job, job.document, logs)
 
 
+@lru_cache(maxsize=8192)
 def time_text(seconds: float) -> str:
-    """Write a time as RFC 3339 in UTC, to the millisecond."""
+    """Write a time as RFC 3339 in UTC, to the millisecond; lists are asked for again and again, so it remembers."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -58,7 +64,7 @@ def _log(attempt: Attempt, steps: list[JsonObject]) -> JsonObject:
     return without_nulls(
         {
             "logs": steps,
-            "metadata": dict(attempt.metadata) or None,
+            "metadata": {**_where(attempt), **attempt.metadata} or None,
             "start_time": _optional_time(attempt.started_at),
             "end_time": _optional_time(attempt.ended_at),
             "outputs": [
@@ -66,6 +72,11 @@ def _log(attempt: Attempt, steps: list[JsonObject]) -> JsonObject:
             ],
         }
     )
+
+
+def _where(attempt: Attempt) -> dict[str, str]:
+    """Name the executor that has, or had, the attempt."""
+    return {} if attempt.handle is None else {"executor": attempt.handle.executor}
 
 
 def _ended_steps(attempt: Attempt) -> list[JsonObject]:

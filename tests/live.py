@@ -7,11 +7,16 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import docker
 import requests
+
+from executors.docker_containers import OWNER, owner_of
 
 TERMINAL = {"COMPLETE", "EXECUTOR_ERROR", "SYSTEM_ERROR", "CANCELED"}
 
@@ -58,6 +63,11 @@ class LiveWeft:
             time.sleep(0.02)
         raise AssertionError("weft did not become ready:\n" + self.log())
 
+    @property
+    def files(self) -> Path:
+        """A folder beside the data folder, for tests that name it with --file-root."""
+        return self.data.parent / "files"
+
     def log(self) -> str:
         return (self.data / "server.log").read_text()
 
@@ -74,6 +84,68 @@ class LiveWeft:
             self.process.kill()
             self.process.wait()
         self.process = None
+
+    def pause(self) -> None:
+        """Let it stand still, as a machine that sleeps does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGCONT)
+
+    # -- what it leaves ----------------------------------------------------------------------------------------
+
+    def containers(self) -> list[str]:
+        """Return the names of this installation's containers, whatever their state; [] without a Docker Engine."""
+        label = f"{OWNER}={owner_of(self.data)}"
+        mine = self._docker(lambda api: api.containers(all=True, filters={"label": label})) or []
+        return sorted(name.strip("/") for one in mine for name in one["Names"])
+
+    def _docker(self, ask: Callable[[docker.APIClient], Any]) -> Any:
+        host = self.env.get("WEFT_DOCKER__HOST")
+        if host is None:
+            return None
+        api = docker.APIClient(host, version="auto")
+        try:
+            return ask(api)
+        finally:
+            api.close()
+
+    def processes(self) -> list[str]:
+        """Return the command lines of processes that work in this data folder, but for servers and warm hosts."""
+        folder = os.fsencode(f"{self.data}/jobs/")
+        ids = [os.fsencode(path.name) for path in (self.data / "jobs").glob("*")]
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            try:
+                argv, environ = (entry / "cmdline").read_bytes(), (entry / "environ").read_bytes()
+            except OSError:
+                continue
+            if folder in argv or any(b"WEFT_KEY=" + job_id in environ for job_id in ids):
+                found.append(f"{entry.name}: {argv.decode(errors='replace')}")
+        return found
+
+    def mounts(self) -> list[Path]:
+        """Return the folders of attempts that still hold what their steps saw."""
+        return sorted((self.data / "jobs").glob("*/*/mounts"))
+
+    def assert_nothing_is_left(self, seconds: float = 10) -> None:
+        """Nothing native and no mounted folder outlives the jobs, all of which have ended."""
+        deadline = time.monotonic() + seconds
+        while (left := (self.containers(), self.processes(), self.mounts())) != ([], [], []):
+            assert time.monotonic() < deadline, f"left: {left}\n{self.log()}"
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Stop, and remove what a test that failed left: its processes by their ids, its containers by their names."""
+        self.go_on()
+        self.stop()
+        for line in self.processes():
+            with suppress(ProcessLookupError):
+                os.kill(int(line.partition(":")[0]), signal.SIGKILL)
+        for name in self.containers():
+            self._docker(lambda api, name=name: api.remove_container(name, force=True, v=True))
 
     # -- a little TES and WES ----------------------------------------------------------------------------------
 

@@ -47,6 +47,47 @@ class ProcessSettings(Section):
     """Give steps the host's network."""
 
 
+class SlurmSettings(Section):
+    """The ``slurm`` executor: jobs of an HPC site's cluster. The data folder lies where every node sees it."""
+
+    conf: Path | None = None
+    """``slurm.conf`` of the cluster (``SLURM_CONF``); Slurm's own default when absent."""
+    user: str | None = None
+    """Account that jobs run as, needed where weft runs as root. Elsewhere jobs run as weft's own account."""
+    python: Path | None = None
+    """Python 3.9 or newer on the nodes; the one that runs weft when absent."""
+    sandbox: bool = True
+    """Shut steps in on the nodes with ``bwrap``; without it they see all that the account sees."""
+    network: bool = False
+    """Give steps the node's network."""
+    images: Path | None = None
+    """Folder of unpacked images, as ``ch-image pull`` makes it, seen by every node; without it images are not used."""
+    visible: tuple[Path, ...] = ()
+    """Folders of the nodes that every step may read, such as ``/software`` or ``/cvmfs``."""
+    options: tuple[str, ...] = ()
+    """Options of ``sbatch`` for every job, such as ``--account=lab``. What a task may choose comes after them."""
+    allow: dict[str, tuple[str, ...]] = {}
+    """What a task may choose by ``backend_parameters``: name of an option -> its values, ``*`` for any."""
+    max_gpus: int = 0
+    """Most GPUs of one task (``backend_parameters.gpus``: ``2`` or ``a100:2``)."""
+    max_cpus: int | None = None
+    """Most cores of one task; the largest node when absent."""
+    max_ram_gb: float | None = None
+    """Most memory of one task (10**9 bytes); the largest node when absent."""
+    default_ram_gb: float | None = None
+    """Memory of a task that names none; the cluster's own default when absent."""
+    default_minutes: int | None = None
+    """Time limit of a task that names none (``backend_parameters.time``); the partition's own when absent."""
+    max_minutes: int | None = None
+    """Largest time limit of one task."""
+    request_tmp: bool = False
+    """Ask for ``disk_gb`` on the node's own disk (``--tmp``); for clusters that say ``TmpDisk`` of their nodes."""
+    timeout_seconds: float = 20.0
+    """How long one of Slurm's commands may take."""
+    grace_seconds: float = 30.0
+    """How long an exit file may take to be seen here after Slurm says that its job ended."""
+
+
 class EngineSettings(Section):
     """Workflow engines."""
 
@@ -77,6 +118,38 @@ class S3Settings(Section):
     """Access key, where no profile is used."""
     secret_access_key: SecretStr | None = None
     """Secret key, where no profile is used."""
+
+
+class FtpLogin(Section):
+    """A user of an FTP server."""
+
+    user: str
+    """Name."""
+    password: SecretStr
+    """Password; it travels unencrypted, as FTP has it."""
+
+
+class FtpSettings(Section):
+    """``ftp://`` URLs: anonymous for the hosts in ``fetch.allow_hosts``, with a login for those here."""
+
+    hosts: dict[str, FtpLogin] = {}
+    """Host to its login: ``[ftp.hosts."ftp.example.org"]`` with ``user`` and ``password``."""
+
+
+class DrsSettings(Section):
+    """``drs://`` URLs, which name an object by its host."""
+
+    tokens: dict[str, SecretStr] = {}
+    """Host to the bearer token for its API."""
+    http_hosts: tuple[str, ...] = ()
+    """``host:port`` whose DRS API speaks plain http; they must be in ``fetch.allow_hosts`` too."""
+
+
+class FsspecSettings(Section):
+    """Further schemes through fsspec, where ``weft[fsspec]`` and the driver of the scheme are installed."""
+
+    schemes: tuple[str, ...] = ()
+    """Schemes to offer, such as ``gs``; none by default, and none that reaches this machine's own files."""
 
 
 class FetchSettings(Section):
@@ -135,6 +208,12 @@ class Settings(BaseSettings):
     """Largest ``content`` of one input, in bytes of UTF-8; TES asks for at least 128 KiB."""
     max_attachment_bytes: int = 1 << 30
     """Largest sum of a run's attachments."""
+    binary_gigabytes: bool = False
+    """Read ``ram_gb`` and ``disk_gb`` of tasks as 2**30 bytes a unit. Off: 10**9, as TES writes it."""
+    max_retries: int = Field(default=5, ge=0)
+    """The most that a task may ask for with ``backend_parameters.max_retries``."""
+    keep_days: float | None = Field(default=None, gt=0)
+    """Remove jobs, with the files that weft keeps of them, so long after their end; absent: they are kept."""
     log_level: str = "INFO"
     """DEBUG, INFO, WARNING or ERROR."""
     log_json: bool = False
@@ -159,9 +238,13 @@ class Settings(BaseSettings):
     """For service-info."""
     docker: DockerSettings = DockerSettings()
     process: ProcessSettings = ProcessSettings()
+    slurm: SlurmSettings = SlurmSettings()
     engine: EngineSettings = EngineSettings()
     s3: S3Settings = S3Settings()
     fetch: FetchSettings = FetchSettings()
+    ftp: FtpSettings = FtpSettings()
+    drs: DrsSettings = DrsSettings()
+    fsspec: FsspecSettings = FsspecSettings()
 
     @property
     def database_url(self) -> str:

@@ -8,13 +8,11 @@ is called by the worker's own thread. Every step may be repeated by another work
 
 from __future__ import annotations
 
-import shutil
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import Protocol
 
 from weft import submissions
 from weft.clock import Clock
@@ -27,10 +25,12 @@ from weft.errors import (
     Unavailable,
     WeftError,
 )
-from weft.folders import AttemptFolder, Folders
+from weft.folders import Folders
 from weft.logs import get_logger
-from weft.model import Handle, Job, JsonObject, Kind, StepResult, StoredOutput, Submission, Tail
+from weft.model import FileType, Handle, Job, Kind, StepResult, Submission, Tail
+from weft.parameters import time_limit
 from weft.ports import Executor, Observation, Phase
+from weft.preparation import Collected, PartlyCollected, Preparation, Types
 from weft.states import State
 from weft.store.store import Store
 from weft.tails import TailReader
@@ -44,48 +44,6 @@ UNSEEN_GRACE = 15.0
 BACK_OFF = (1.0, 2.0, 5.0, 10.0, 30.0)
 #: Errors that say in words why an attempt cannot go on; anything else is a bug of ours.
 _SPOKEN = (StagingFailed, ExecutorRefused, InvalidRequest, Forbidden, TooLarge)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
-    """An attempt whose inputs are in place."""
-
-    work: Submission
-    messages: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """What an attempt left behind that is kept."""
-
-    outputs: tuple[StoredOutput, ...] = ()
-    run_outputs: JsonObject | None = None
-    messages: tuple[str, ...] = ()
-
-
-class PartlyCollected(StagingFailed):
-    """Not every output could be stored; ``collected`` is what could be."""
-
-    def __init__(self, message: str, collected: Collected) -> None:
-        """Keep what was stored all the same."""
-        super().__init__(message)
-        self.collected = collected
-
-
-class Preparation(Protocol):
-    """How a kind of job becomes a submission, and how its results are collected; one for tasks and one for runs."""
-
-    def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
-        """Stage everything in; raises ``StagingFailed``, ``InvalidRequest``, ``Unavailable``."""
-        ...
-
-    def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
-        """Store everything that was asked for; raises ``PartlyCollected`` unless ``best_effort``."""
-        ...
-
-    def close(self, job: Job) -> None:
-        """Give back what the attempt held (tokens, children). Idempotent."""
-        ...
 
 
 class Stage(Enum):
@@ -141,24 +99,29 @@ class Drive:
         except Unavailable as error:
             self._try_later(error)
         except _SPOKEN as error:
-            self._end(Verdict(State.SYSTEM_ERROR, error.message))
+            self._end(Verdict(State.SYSTEM_ERROR, error.message, retry=isinstance(error, StagingFailed)))
         except Exception as error:
             self._end(Verdict(State.SYSTEM_ERROR, _unexpected(error)))
 
     def _start(self) -> None:
+        if not self._is_mine():
+            self.stage = Stage.GONE
+            return
+        self.means.folders.mark(self.job.key)
         folder = self.means.folders.attempt(self.job.id, self.job.attempt)
         prepared = self.means.preparations[self.job.kind].prepare(self.job, folder)
+        mine = self._is_mine()
         with self._lock:
             cancelled = self.stage is not Stage.PREPARING
             if not cancelled:
-                self.stage = Stage.SUBMITTING
-        if cancelled:
-            self._remove()
+                self.stage = Stage.SUBMITTING if mine else Stage.GONE
+        if cancelled or not mine:
+            self._remove() if cancelled else self._yield_to_who_was_first()
             return
         self.work = prepared.work
         submissions.save(prepared.work)
         self.handle = self.executor.submit(prepared.work)
-        self._watch(prepared.messages)
+        self._watch(prepared.messages, types={"inputs": prepared.types})
 
     def _adopt(self) -> None:
         self.stage = Stage.SUBMITTING
@@ -166,7 +129,7 @@ class Drive:
         self._said.update(event.message for event in self.means.store.events(self.job.id) if event.message)
         self._watch((), adopted=True)
 
-    def _watch(self, messages: Sequence[str], *, adopted: bool = False) -> None:
+    def _watch(self, messages: Sequence[str], *, adopted: bool = False, types: Types | None = None) -> None:
         assert self.handle is not None
         if self.work is not None:
             limit = self.means.log_tail_bytes
@@ -179,6 +142,7 @@ class Drive:
             lease_owner=self.means.worker,
             handle=None if adopted and self.job.handle else self.handle,
             messages=self._new_messages(messages),
+            types=types,
         )
         with self._lock:
             if not kept:
@@ -251,7 +215,7 @@ class Drive:
 
     def overrun(self) -> bool:
         """Tell whether the attempt has used up its wall time; remembers why in words."""
-        limit = self.means.time_limits[self.job.kind]
+        limit = self._time_limit()
         since = self._running_since or self.job.started_at
         if limit is None or since is None or self.stage is not Stage.WATCHING or self._overrun:
             return False
@@ -259,6 +223,11 @@ class Drive:
             return False
         self._overrun = f"stopped: the time limit of {limit:g} s is used up"
         return True
+
+    def _time_limit(self) -> float | None:
+        """Return the site's limit or the task's own, whichever ends first."""
+        given = (self.means.time_limits[self.job.kind], time_limit(self.job.document))
+        return min((limit for limit in given if limit is not None), default=None)
 
     def stop(self) -> None:
         """Stop the native job because of ``overrun``; its end is then seen as usual."""
@@ -320,7 +289,9 @@ class Drive:
         again = verdict.retry and self.job.attempt < self.job.max_attempts
         for message in self._new_messages(collected.messages):
             self._say(message)
-        if again or seen is None or seen.phase is Phase.UNSEEN:
+        if collected.types:
+            self._correct(collected.types)
+        if (again or seen is None or seen.phase is Phase.UNSEEN) and self._is_mine():
             self._remove()
         self.means.preparations[self.job.kind].close(self.job)
         moved = self.means.store.move(
@@ -335,6 +306,7 @@ class Drive:
             run_outputs=collected.run_outputs,
             metadata=None if seen is None else seen.metadata,
             tails=self._tails.news() if self._tails is not None else (),
+            not_before=self._next_try() if again else None,
         )
         if moved is None:
             self._yield_to_who_was_first()
@@ -344,15 +316,21 @@ class Drive:
         log.info("job ended", job=self.job.id, state=moved.state.value, message=verdict.message)
         self._remove()
 
+    def _next_try(self) -> float:
+        """Return when the next attempt may begin: the pause grows with the number of attempts."""
+        return self.means.clock() + BACK_OFF[min(self.job.attempt - 1, len(BACK_OFF) - 1)]
+
     def _yield_to_who_was_first(self) -> None:
-        """Give way: the move found another state, because a cancel came in between and wins, or the lease is lost."""
+        """Give way: a cancel came in between and wins, or the lease is lost; what was staged too late is cleared."""
         current = self.means.store.get(self.job.id)
         if current is not None and current.state is State.CANCELING and current.lease_owner == self.means.worker:
             self.job = current
             self.stage = Stage.WATCHING
             self.cancel()
-        else:
-            self.stage = Stage.GONE
+            return
+        self.stage = Stage.GONE
+        if current is None or current.key != self.job.key or current.state.terminal:
+            self.means.folders.clear(self.job.key)
 
     # -- cancel ------------------------------------------------------------------------------------------------
 
@@ -383,7 +361,12 @@ class Drive:
         self.stage = Stage.GONE
         log.info("job ended", job=self.job.id, state="CANCELED", message=None)
 
-    # -- small things ------------------------------------------------------------------------------------------
+    def _is_mine(self) -> bool:
+        """Tell whether the lease still holds; a process that was paused must not disturb who has taken over."""
+        if self.job.lease_until is not None and self.means.clock() < self.job.lease_until:
+            return True
+        current = self.means.store.get(self.job.id)
+        return current is not None and (current.lease_owner, current.key) == (self.means.worker, self.job.key)
 
     def _remove(self) -> None:
         """Leave nothing native, and of the folder only what is still read: logs and the executor's notes."""
@@ -392,13 +375,17 @@ class Drive:
                 self.executor.forget(self.handle)
         except Unavailable as error:  # the sweep will do it
             log.warning("native job not removed yet", job=self.job.id, error=error.message)
-        folder = self.means.folders.attempt(self.job.id, self.job.attempt)
-        shutil.rmtree(folder.mounts, ignore_errors=True)
+            return
+        self.means.folders.clear(self.job.key)
 
     def _new_messages(self, messages: Sequence[str]) -> tuple[str, ...]:
         new = tuple(message for message in dict.fromkeys(messages) if message not in self._said)
         self._said.update(new)
         return new
+
+    def _correct(self, types: Mapping[str, FileType]) -> None:
+        now, worker = self.means.clock(), self.means.worker
+        self.means.store.record(self.job.id, now=now, lease_owner=worker, types={"outputs": types})
 
     def _say(self, message: str) -> None:
         self.means.store.record(self.job.id, now=self.means.clock(), lease_owner=self.means.worker, messages=(message,))

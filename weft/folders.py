@@ -5,17 +5,20 @@
     DATA/
       weft.db                    the database
       engine/tes.sock            the way in for engines (a Unix socket of the same API)
+      staged/ID-1                empty: this attempt may have mounts, or something native
       jobs/ID/                   one job
         work/                    a run's working folder: attachments, and all that its tasks write
         1/                       the first attempt
           mounts/<container path>  what the steps see, except what is mounted in place
           logs/0.stdout 0.stderr   what step 0 wrote, unless the step named a path for it
+          submission.json          what the executor was given: ``weft.submissions``
           control/                 the executor's own notes (process id, exit file, …)
           engine/                  a run's engine writes its output object here
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -67,6 +70,23 @@ class Folders:
     def attempt(self, job_id: str, number: int) -> AttemptFolder:
         """Return the folder of one attempt."""
         return AttemptFolder(self.job(job_id) / str(number))
+
+    def mark(self, key: str) -> None:
+        """Note that the attempt of this key may have mounts from now on, so that nobody has to search for them."""
+        staged = self.data / "staged"
+        staged.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (staged / key).touch()
+
+    def marked(self) -> list[str]:
+        """Return the keys of the attempts that may have mounts; in a calm moment those of the jobs that run."""
+        staged = self.data / "staged"
+        return sorted(path.name for path in staged.iterdir()) if staged.is_dir() else []
+
+    def clear(self, key: str) -> None:
+        """Remove what the steps of this attempt saw, then the note. May be called twice."""
+        job_id, _, number = key.rpartition("-")
+        shutil.rmtree(self.attempt(job_id, int(number)).mounts, ignore_errors=True)
+        (self.data / "staged" / key).unlink(missing_ok=True)
 
 
 def host_path(mounts: Sequence[Mount], container_path: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import sys
 from contextvars import ContextVar
 from typing import Any
@@ -45,12 +46,20 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(logging.getLogger(name))
 
 
+_BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 class _Text(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         fields: dict[str, Any] = getattr(record, "fields", {})
-        tail = "".join(f" {key}={value}" for key, value in fields.items() if value is not None)
+        tail = "".join(f" {key}={_one_line(value)}" for key, value in fields.items() if value is not None)
         line = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')} {record.levelname:<7} {record.getMessage()}{tail}"
         return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+
+
+def _one_line(value: Any) -> str:
+    """Write a value so that nothing in it can pass for another line of the log."""
+    return _BREAKS.sub(lambda found: found[0].encode("unicode_escape").decode(), str(value))
 
 
 class _Json(logging.Formatter):

@@ -10,7 +10,7 @@ Times are seconds since the epoch (UTC, float); sizes are bytes; container paths
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -84,6 +84,10 @@ class Resources:
     zones: tuple[str, ...] | None = None
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
     backend_parameters_strict: bool | None = None
+
+    def in_binary(self) -> Resources:
+        """Read the gigabytes as 2**30 bytes each, for a site that counts so."""
+        return replace(self, ram_gb=_binary(self.ram_gb), disk_gb=_binary(self.disk_gb))
 
     @property
     def ram_bytes(self) -> int | None:
@@ -345,6 +349,10 @@ def run_to_json(run: Run) -> JsonObject:
 def run_from_json(document: Mapping[str, Any]) -> Run:
     """Read what ``run_to_json`` wrote."""
     return Run(**document)
+
+
+def _binary(gigabytes: float | None) -> float | None:
+    return None if gigabytes is None else gigabytes * 2**30 / 10**9
 
 
 def _input_to_json(item: Input) -> JsonObject:

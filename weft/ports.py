@@ -67,6 +67,8 @@ class Capabilities:
     disk_bytes: int | None = None
     #: How many jobs it takes at once; None for no limit.
     slots: int | None = None
+    #: The one user that steps run as, where weft is root and may not choose; what they see must be theirs.
+    run_as: int | None = None
     #: Handles in one ``observe`` call.
     observe_batch: int = 10_000
 

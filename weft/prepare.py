@@ -1,4 +1,4 @@
-"""How a task and a run become submissions, and how their results are collected: the two ``dispatch.Preparation``s."""
+"""How a task and a run become submissions, and how their results are collected: the two ``Preparation``s."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Protocol
 from urllib.parse import urlsplit
 
 from weft.clock import Clock
-from weft.dispatch import Collected, PartlyCollected, Prepared
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge
 from weft.folders import AttemptFolder, Folders
 from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
 from weft.paths import relative_name
 from weft.ports import Engine, Root
+from weft.preparation import Collected, PartlyCollected, Prepared
 from weft.staging.collect import CollectFailed, collect
 from weft.staging.stagers import Stagers
 from weft.staging.transfer import prepare
@@ -30,10 +30,15 @@ UIDS = 99_999_999
 _OUTCOME = "outcome.json"
 
 
-def uid_of(job: Job) -> int | None:
-    """Return the user that a job's steps run as; tasks of one run share the run's. None where weft is not root."""
+def uid_of(job: Job, run_as: int | None = None) -> int | None:
+    """Return the user that a job's steps run as; tasks of one run share the run's. None where weft is not root.
+
+    ``run_as`` is the one user that an executor knows, if it is so.
+    """
     if os.geteuid() != 0:
         return None
+    if run_as is not None:
+        return run_as
     return FIRST_UID + zlib.crc32((job.parent or job.id).encode()) % UIDS
 
 
@@ -52,12 +57,15 @@ class TaskPreparation:
     stagers: Stagers
     folders: Folders
     writable_inputs: bool = False
+    binary_gigabytes: bool = False
+    run_as: int | None = None
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
         """Make the attempt's folder with everything that the steps will see."""
-        uid = uid_of(job)
+        uid = uid_of(job, self.run_as)
         _fresh(folder)
         task = job.task
+        asked = task.resources or Resources()
         stagers = self.stagers.with_roots(self._roots(job))
         staged = prepare(task, folder, stagers, uid=uid, gid=uid, writable_inputs=self.writable_inputs)
         work = Submission(
@@ -68,11 +76,11 @@ class TaskPreparation:
             steps=task.steps,
             folder=folder.root,
             mounts=staged.mounts,
-            resources=task.resources or Resources(),
+            resources=asked.in_binary() if self.binary_gigabytes else asked,
             uid=uid,
             gid=uid,
         )
-        return Prepared(work=work, messages=staged.messages)
+        return Prepared(work=work, messages=staged.messages, types=staged.types)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
         """Upload the outputs; what could be stored is told even where something is missing."""
@@ -80,9 +88,10 @@ class TaskPreparation:
         try:
             kept = collect(job.task, work.mounts, stagers, best_effort=best_effort)
         except CollectFailed as error:
-            stored = Collected(outputs=error.collected.stored, messages=error.collected.messages)
+            kept = error.collected
+            stored = Collected(outputs=kept.stored, messages=kept.messages, types=kept.types)
             raise PartlyCollected(error.message, stored) from error
-        return Collected(outputs=kept.stored, messages=kept.messages)
+        return Collected(outputs=kept.stored, messages=kept.messages, types=kept.types)
 
     def close(self, job: Job) -> None:
         """Nothing is held."""
@@ -101,10 +110,12 @@ class RunPreparation:
     fetch: Fetch
     tes_url: str
     clock: Clock
+    #: As for tasks: they share the run's folder.
+    run_as: int | None = None
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
         """Fetch a workflow that is named by URL, make the run-scoped token, and ask the engine for its command."""
-        uid = uid_of(job)
+        uid = uid_of(job, self.run_as)
         run = job.run
         engine = self.engines.get(run.workflow_engine)
         if engine is None:

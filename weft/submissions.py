@@ -8,25 +8,23 @@ from typing import Any
 
 import orjson
 
-from weft.folders import AttemptFolder
 from weft.model import Kind, Mount, Resources, Step, Submission
 
 _NAME = "submission.json"
 
 
 def save(work: Submission) -> None:
-    """Write ``work`` into its own control folder, whole or not at all."""
-    control = AttemptFolder(work.folder).control
-    control.mkdir(parents=True, exist_ok=True)
-    temporary = control / f".{_NAME}"
+    """Write ``work`` into its own folder, whole or not at all; it stays when the executor forgets the native job."""
+    work.folder.mkdir(parents=True, exist_ok=True)
+    temporary = work.folder / f".{_NAME}"
     temporary.write_bytes(orjson.dumps(work, default=_plain, option=orjson.OPT_PASSTHROUGH_SUBCLASS))
-    temporary.replace(control / _NAME)
+    temporary.replace(work.folder / _NAME)
 
 
 def load(folder: Path) -> Submission | None:
     """Read what ``save`` wrote for the attempt in ``folder``; None when nothing is there."""
     try:
-        document = orjson.loads((AttemptFolder(folder).control / _NAME).read_bytes())
+        document = orjson.loads((folder / _NAME).read_bytes())
     except FileNotFoundError:
         return None
     resources = document["resources"]

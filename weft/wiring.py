@@ -17,16 +17,19 @@ from tes_service.api import TesApi
 from weft.auth.access import Access
 from weft.clock import new_id, system_clock
 from weft.config import Settings, settings_file
-from weft.dispatch import Means, Preparation
+from weft.dispatch import Means
 from weft.errors import InvalidRequest, Unavailable, WeftError
 from weft.folders import Folders
 from weft.http.api import build_app
 from weft.model import Kind
 from weft.plugins import Broken, Plugins
 from weft.ports import Capabilities, Engine, Executor, Health
+from weft.preparation import Preparation
 from weft.prepare import RunPreparation, TaskPreparation
+from weft.retention import Retention
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
+from weft.store.dialect import masked
 from weft.store.store import Store
 from weft.worker import Worker, thread_pool
 from wes_service.api import WesApi
@@ -61,11 +64,22 @@ def _is_loopback(host: str) -> bool:
 
 
 def open_store(settings: Settings) -> Store:
-    """Make the data folder, open the database and bring its schema up to date."""
-    settings.data.mkdir(parents=True, exist_ok=True)
-    if os.geteuid() == 0:
-        settings.data.chmod(0o711)
-    store = Store(settings.database_url)
+    """Make the data folder, open the database and bring its schema up to date.
+
+    :raises InvalidRequest: the folder cannot be made, or the database's address is none.
+    :raises Unavailable: the database cannot be opened.
+    """
+    try:
+        settings.data.mkdir(parents=True, exist_ok=True)
+        if os.geteuid() == 0:
+            settings.data.chmod(0o711)
+    except OSError as error:
+        problem = f"the data folder {settings.data} cannot be made: {error.strerror}"
+        raise InvalidRequest(problem, field="data", remedy="choose another folder with --data") from error
+    try:
+        store = Store(settings.database_url)
+    except ValueError as error:
+        raise InvalidRequest(f"database: {error}", field="database") from error
     store.start()
     return store
 
@@ -105,7 +119,13 @@ def make_worker(settings: Settings, store: Store) -> Worker:
     folders = Folders(settings.data)
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
-        Kind.TASK: TaskPreparation(stagers=stagers, folders=folders, writable_inputs=settings.writable_inputs),
+        Kind.TASK: TaskPreparation(
+            stagers=stagers,
+            folders=folders,
+            writable_inputs=settings.writable_inputs,
+            binary_gigabytes=settings.binary_gigabytes,
+            run_as=tasks.capabilities.run_as,
+        ),
         Kind.RUN: RunPreparation(
             store=store,
             folders=folders,
@@ -113,6 +133,7 @@ def make_worker(settings: Settings, store: Store) -> Worker:
             fetch=GuardedClient(settings.fetch),
             tes_url=f"unix://{settings.engine_socket}",
             clock=system_clock,
+            run_as=tasks.capabilities.run_as,
         ),
     }
     means = Means(
@@ -135,6 +156,9 @@ def make_worker(settings: Settings, store: Store) -> Worker:
         pool=thread_pool(settings.staging_threads),
         lease_seconds=settings.lease_seconds,
         beat_seconds=settings.beat_seconds,
+        retention=None
+        if settings.keep_days is None
+        else Retention(store=store, folders=folders, clock=system_clock, seconds=settings.keep_days * 86_400),
     )
 
 
@@ -181,7 +205,8 @@ def engines(settings: Settings, capabilities: Capabilities | None = None) -> Map
 def describe(settings: Settings) -> Iterator[str]:
     """Say what is in force, what is reachable, and what to do about what is not, a line at a time."""
     yield f"settings file: {settings_file() or 'none'}"
-    yield from _settings_lines("", settings.model_dump())
+    database = settings.database and masked(settings.database)
+    yield from _settings_lines("", settings.model_dump() | {"database": database})
     yield ""
     for name in Plugins("weft.executors").names:
         yield _health_line(f"executor {name}", _executor_health(name, settings))

@@ -16,8 +16,10 @@ from weft.dispatch import Drive, Means, Stage
 from weft.errors import Unavailable
 from weft.logs import get_logger
 from weft.model import Handle, Job, JsonObject, Kind
+from weft.parameters import PARAMETERS
 from weft.ports import Executor, Observation, Phase
 from weft.rescue import Sweeper
+from weft.retention import Retention
 from weft.states import State
 from weft.store.store import Store, WorkerInfo
 
@@ -27,6 +29,8 @@ log = get_logger(__name__)
 LOOK_AT_ALL_EVERY = 10
 #: Pause between sweeps for native jobs that nobody drives, in seconds.
 SWEEP_SECONDS = 60.0
+#: How long blocking actions may go on when the worker stops, in seconds.
+STOP_SECONDS = 3.0
 
 
 class Pool(Protocol):
@@ -60,16 +64,20 @@ class Worker:
     pool: Pool
     lease_seconds: float = 30.0
     beat_seconds: float = 1.0
+    retention: Retention | None = None
     _drives: dict[str, Drive] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
     _woken: set[Handle] = field(default_factory=set)
     _signal: threading.Event = field(default_factory=threading.Event)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _acting: threading.Condition = field(default_factory=threading.Condition)
+    _actions: int = 0
     _thread: threading.Thread | None = None
     _beats: int = 0
     _next_beat: float = 0.0
     _next_sweep: float = 0.0
+    _next_renewal: float = 0.0
     _known: set[Handle] = field(default_factory=set)  # looked at once; from then on a wake-up tells
 
     @property
@@ -89,13 +97,15 @@ class Worker:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop claiming, let blocking calls finish, give the leases back; native jobs go on."""
+        """Stop claiming, let blocking calls finish for a while, give the leases back; native jobs go on."""
         if self._thread is None:
             return
         self._stopping.set()
         self._signal.set()
         self._thread.join()
-        self.pool.shutdown(wait=True, cancel_futures=True)
+        self.pool.shutdown(wait=False, cancel_futures=True)
+        with self._acting:
+            self._acting.wait_for(lambda: not self._actions, STOP_SECONDS)  # the rest is redone by who takes over
         for executor in self.executors.values():
             executor.stop()
         self.store.release(self.means.worker)
@@ -143,7 +153,9 @@ class Worker:
             self.store.announce(WorkerInfo(id=self.means.worker, heartbeat_at=now, capabilities=self._capabilities()))
         if now >= self._next_sweep:
             self._next_sweep = now + SWEEP_SECONDS
-            self._submit_duty(Sweeper(store=self.store, executors=self.executors).sweep)
+            if self.retention is not None:
+                self._submit_duty(self.retention.sweep)
+            self._submit_duty(Sweeper(store=self.store, executors=self.executors, folders=self.means.folders).sweep)
 
     def _claim(self) -> None:
         now = self.means.clock()
@@ -157,8 +169,11 @@ class Worker:
     def _take_over(self, now: float) -> None:
         """Drive jobs whose worker died or stopped, as the same attempt."""
         for job in self.store.take_over(self.means.worker, 1000, now=now, until=now + self.lease_seconds):
+            held = self._drives.get(job.id)
+            if held is not None and held.stage is not Stage.GONE and held.job.key == job.key:
+                held.job = job  # our own, renewed too late: it goes on as it stands now
+                continue
             log.info("job taken over", job=job.id, state=job.state.value)
-            self._drives.pop(job.id, None)
             self._hold(job)
 
     def _hold(self, job: Job) -> None:
@@ -198,7 +213,10 @@ class Worker:
                 if polled or drive.handle in woken:
                     due.setdefault(drive.handle.executor, {})[drive.handle] = drive
         for name, drives in due.items():
-            self._look_at(self.executors[name], drives)
+            try:
+                self._look_at(self.executors[name], drives)
+            except Unavailable as error:  # the other executors are looked at all the same
+                log.warning("worker waits", duty="look", executor=name, error=error.message)
 
     def _look_at(self, executor: Executor, drives: Mapping[Handle, Drive]) -> None:
         handles = list(drives)
@@ -244,8 +262,9 @@ class Worker:
                 self.store.record(drive.job.id, now=now, lease_owner=self.means.worker, tails=news)
 
     def _renew(self, now: float) -> None:
-        if not self._drives or self._beats % 3:
+        if not self._drives or now < self._next_renewal <= now + self.lease_seconds:
             return
+        self._next_renewal = now + self.lease_seconds / 3
         kept = self.store.renew(self.means.worker, list(self._drives), until=now + self.lease_seconds)
         for job_id in set(self._drives) - kept:
             drive = self._drives[job_id]
@@ -265,7 +284,7 @@ class Worker:
             "executor": able.name,
             "uses_image": able.uses_image,
             "shared_filesystem": able.shared_filesystem,
-            "backend_parameters": sorted(able.backend_parameters),
+            "backend_parameters": sorted(able.backend_parameters | PARAMETERS),
             "cpu_cores": able.cpu_cores,
             "ram_bytes": able.ram_bytes,
             "disk_bytes": able.disk_bytes,
@@ -282,6 +301,8 @@ class Worker:
 
     def _submit_duty(self, action: Callable[[], None], drive: Drive | None = None, *, frees: bool = False) -> None:
         def run() -> None:
+            with self._acting:
+                self._actions += 1
             try:
                 action()
             except Exception as error:
@@ -292,6 +313,9 @@ class Worker:
                 if frees and drive is not None:
                     self._busy.discard(drive.job.id)
                 self._signal.set()
+                with self._acting:
+                    self._actions -= 1
+                    self._acting.notify_all()
 
         self.pool.submit(run)
 

@@ -15,6 +15,9 @@ from wes_service.api import WesApi
 from wes_service.runfiles import RunFiles, Served
 from wes_service.translate import WES, Links
 
+#: What clients ask for again and again (``weft.http.express``).
+EXPRESS = ("GetRunStatus", "ListRuns")
+
 
 class FileHandlers:
     """The operations of ``openapi/weft.yaml``: files go out by the web framework's own means."""
@@ -52,7 +55,7 @@ def services(api: WesApi) -> tuple[Service, Service]:
     """Return WES and the service of its files, which stands at the same base path."""
     files = FileHandlers(RunFiles(api))
     return (
-        Service(name="wes", spec=spec_path("wes.yaml"), base_paths=(WES,), handler=api),
+        Service(name="WES", spec=spec_path("wes.yaml"), base_paths=(WES,), handler=api, express=EXPRESS),
         Service(name="weft", spec=spec_path("weft.yaml"), base_paths=(WES,), handler=files, ui=False),
     )
 

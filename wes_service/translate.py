@@ -15,6 +15,8 @@ from weft.states import State
 WES = "/ga4gh/wes/v1"
 TES = "/ga4gh/tes/v1"
 MASK = "***"
+#: The classes of the objects that stand for files in CWL.
+CWL_FILES = ("File", "Directory")
 _SECRET = re.compile(
     r"passw|passphrase|secret|credential|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|token(?![a-z])", re.IGNORECASE
 )
@@ -156,8 +158,14 @@ def _masks(item: Any) -> bool:
 
 
 def with_urls(value: Any, run_id: str, links: Links, is_file: Callable[[str], bool]) -> Any:
-    """Copy an output object with every string that is the path of a file turned into its URL."""
+    """Copy an output object with every string that is the path of a file turned into its URL.
+
+    In a File or Directory object of CWL that is its ``location`` alone: a ``basename`` is no path.
+    """
     if isinstance(value, dict):
+        if value.get("class") in CWL_FILES and isinstance(value.get("location"), str):
+            inner = {key: _inner_urls(item, run_id, links, is_file) for key, item in value.items()}
+            return {**inner, "location": links.output(run_id, plain_path(value["location"]))}
         return {key: with_urls(item, run_id, links, is_file) for key, item in value.items()}
     if isinstance(value, list):
         return [with_urls(item, run_id, links, is_file) for item in value]
@@ -166,9 +174,17 @@ def with_urls(value: Any, run_id: str, links: Links, is_file: Callable[[str], bo
     return value
 
 
+def _inner_urls(value: Any, run_id: str, links: Links, is_file: Callable[[str], bool]) -> Any:
+    """Turn only what is nested in a CWL file object: ``secondaryFiles`` and ``listing``."""
+    return with_urls(value, run_id, links, is_file) if isinstance(value, list) else value
+
+
 def strings_in(value: Any) -> list[str]:
     """Return all strings among the values of a document, however deep."""
     if isinstance(value, dict):
+        if value.get("class") in CWL_FILES and isinstance(value.get("location"), str):
+            inner = (item for item in value.values() if isinstance(item, list))
+            return [value["location"], *(text for item in inner for text in strings_in(item))]
         return [text for item in value.values() for text in strings_in(item)]
     if isinstance(value, list):
         return [text for item in value for text in strings_in(item)]

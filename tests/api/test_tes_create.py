@@ -79,7 +79,7 @@ BAD_TASKS: dict[str, tuple[Any, int, str]] = {
     "content of a directory": (with_input(url=None, content="x", type="DIRECTORY"), 400, "inputs[0].content"),
     "too much content": (with_input(content="é" * (LIMIT // 2 + 1)), 400, f"this server takes {LIMIT}"),
     "an unknown type": (with_input(type="LINK"), 400, "FILE or DIRECTORY"),
-    "an unknown scheme": (with_input(url="gopher://h/x"), 400, "file, http, https, s3"),
+    "an unknown scheme": (with_input(url="gopher://h/x"), 400, "file, ftp, http, https, s3"),
     "no scheme": (with_input(url="data/x"), 400, "inputs[0].url"),
     "credentials in a url": (with_input(url="https://me:hunter2@example.org/x"), 400, "inputs[0].url"),
     "NUL in a url": (with_input(url="s3://bucket/\0"), 400, "inputs[0].url"),

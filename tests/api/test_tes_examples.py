@@ -12,21 +12,23 @@ from starlette.testclient import TestClient
 
 from tests.api.conftest import Site, assert_error, open_site
 from tests.unit.spec_compare import SHARED
-from weft.config import Settings
+from weft.config import FetchSettings, Settings
 
 TASKS = "/v1/tasks"
 EXAMPLES = {
     path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (SHARED / "examples/tes").glob("*.json")
 }
-NO_FTP = "scheme 'ftp' is not supported here"
 NO_GS = "scheme 'gs' is not supported here"
 #: Why an example is refused by a site that has opened every folder: the member, and the words.
 REFUSED = {
     "funnel-google-storage": ("inputs[0].url", NO_GS),
     "funnel-multiple-executors": ("inputs[0].url", NO_GS),
-    "tesk-output_tree": ("outputs[0].url", NO_FTP),
-    "tesk-output_volume": ("outputs[0].url", NO_FTP),
-    "tesk-taskWithIO": ("inputs[0].url", NO_FTP),
+}
+#: The member with an ftp:// URL, which a site that lists no FTP host refuses: FTP is plain text.
+NEEDS_AN_FTP_HOST = {
+    "tesk-output_tree": "outputs[0].url",
+    "tesk-output_volume": "outputs[0].url",
+    "tesk-taskWithIO": "inputs[0].url",
 }
 #: The member that names a file which a site that has opened no folder refuses.
 NEEDS_A_FOLDER = {
@@ -46,7 +48,11 @@ ADDED = {"logs", "creation_time", "id", "state"}
 
 @pytest.fixture(scope="module")
 def open_everything(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    settings = Settings(data=tmp_path_factory.mktemp("open") / "data", file_roots=(Path("/"),))
+    settings = Settings(
+        data=tmp_path_factory.mktemp("open") / "data",
+        file_roots=(Path("/"),),
+        fetch=FetchSettings(allow_hosts=("ftp", "ftp-private.ebi.ac.uk")),
+    )
     with open_site(settings) as site, TestClient(site.app([site.tes()])) as client:
         yield client
 
@@ -76,7 +82,7 @@ def test_an_example_with_foreign_storage_is_refused(open_everything: TestClient,
     field, words = REFUSED[name]
     document = assert_error(open_everything.post(TASKS, json=EXAMPLES[name]), 400, words)
     assert document["field"] == field
-    assert document["remedy"] == "one of: file, http, https, s3"
+    assert document["remedy"] == "one of: drs, file, ftp, http, https, s3"
 
 
 @pytest.mark.parametrize("name", sorted(NEEDS_A_FOLDER))
@@ -86,6 +92,16 @@ def test_an_example_with_files_is_refused_where_no_folder_is_open(
     client, site = open_nothing
     document = assert_error(client.post(TASKS, json=EXAMPLES[name]), 403, "is not under a folder")
     assert document["field"] == NEEDS_A_FOLDER[name]
+    assert site.stored() == 0
+
+
+@pytest.mark.parametrize("name", sorted(NEEDS_AN_FTP_HOST))
+def test_an_example_with_ftp_is_refused_where_no_host_is_listed(
+    open_nothing: tuple[TestClient, Site], name: str
+) -> None:
+    client, site = open_nothing
+    document = assert_error(client.post(TASKS, json=EXAMPLES[name]), 403, "plain ftp")
+    assert document["field"] == NEEDS_AN_FTP_HOST[name]
     assert site.stored() == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from connexion.json_schema import Draft4ResponseValidator
@@ -94,6 +95,14 @@ def test_a_running_task_shows_what_it_has_written_so_far(client: TestClient, sit
 def test_an_unknown_id_is_404(quiet_client: TestClient, task_id: str) -> None:
     assert_error(quiet_client.get(f"{TASKS}/{task_id}"), 404)
     assert_error(quiet_client.post(f"{TASKS}/{task_id}:cancel"), 404)
+
+
+@pytest.mark.parametrize("character", [*map(chr, range(33)), "\x7f", "\x85", "\u2028"])
+def test_an_id_with_an_odd_character_is_404_for_every_operation(quiet_client: TestClient, character: str) -> None:
+    for name in (f"{character}x", f"x{character}y", f"x{character}"):
+        path = f"{TASKS}/{quote(name)}"
+        for response in (quiet_client.get(path), quiet_client.post(f"{path}:cancel"), quiet_client.delete(path)):
+            assert_error(response, 404)
 
 
 def test_the_task_of_somebody_else_is_404(client: TestClient, site: Site) -> None:
@@ -267,7 +276,7 @@ def test_service_info_is_true_and_complete(client: TestClient, site: Site, file_
         "description": "Runs tasks: lists of commands in containers that share files",
         "organization": {"name": "weft", "url": "https://weft.example.org"},
         "version": "0.1.0",
-        "storage": [f"file://{file_root}", "http://", "https://", "s3://"],
+        "storage": [f"file://{file_root}", "drs://", "ftp://", "http://", "https://", "s3://"],
         "tesResources_backend_parameters": ["gpus", "network"],
     }
 

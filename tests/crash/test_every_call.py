@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from tests.builders import a_new_job, a_step, a_task
-from tests.crash.world import Death, Life, World
-from weft.model import FileType, Input, Output, Task
+from tests.crash.world import Death, Held, Life, World
+from weft.folders import AttemptFolder
+from weft.model import FileType, Input, Job, Kind, Output, Task
+from weft.preparation import Preparation, Prepared
 from weft.states import State
 from weft.store.store import Store
 from weft.worker import Worker
@@ -136,3 +138,89 @@ def test_a_native_job_of_no_job_is_swept(worlds: Callable[[int], World]) -> None
     world.turn(worker, 2)
     assert world.backend.known() == []
     world.assert_the_promise([job_id])
+
+
+def said(world: World, job_id: str) -> str:
+    """Return the job's system log."""
+    return "\n".join(event.message for event in world.store.events(job_id) if event.message)
+
+
+def test_a_worker_keeps_its_leases_however_short_they_are(worlds: Callable[[int], World]) -> None:
+    world = worlds(0)
+    job_id = world.store.create(a_new_job(task=a_task(steps=(a_step(command=("sleep", "1000")),)))).id
+    worker, other = world.new_worker(Life(), lease_seconds=2), world.new_worker(Life(), lease_seconds=2)
+    for _ in range(10):
+        world.turn(worker)
+        other.turn()
+    assert "took the job over" not in said(world, job_id)
+    world.backend.finish(f"{job_id}-1")
+    world.turn(worker, 3)
+    assert world.assert_the_promise([job_id]) == {job_id: State.COMPLETE}
+
+
+def test_a_lease_that_was_renewed_too_late_does_not_make_a_second_drive(worlds: Callable[[int], World]) -> None:
+    world, pool = worlds(0), Held()
+    job_id = world.store.create(a_new_job(task=plain_task(world.data))).id
+    worker = world.new_worker(Life(), pool=pool)
+    world.turn(worker)  # claimed; what prepares it waits
+    world.now += 100
+    world.turn(worker)
+    for _ in range(8):
+        pool.release()
+        world.turn(worker)
+    assert said(world, job_id).count("worker-1 took the job over") <= 1
+    assert world.assert_the_promise([job_id]) == {job_id: State.COMPLETE}
+
+
+class Meanwhile:
+    """A preparation after which, before its work is submitted, something happens elsewhere."""
+
+    def __init__(self, real: Preparation, elsewhere: Callable[[Path], None]) -> None:
+        self._real, self._elsewhere = real, elsewhere
+        self.collect, self.close = real.collect, real.close
+
+    def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
+        prepared = self._real.prepare(job, folder)
+        self._elsewhere(folder.mounts)
+        return prepared
+
+
+def test_a_worker_that_was_paused_before_it_prepared_leaves_the_other_ones_folder_alone(
+    worlds: Callable[[int], World],
+) -> None:
+    world, pool, seen = worlds(0), Held(), []
+
+    def wake_up(mounts: Path) -> None:
+        for _ in range(2):
+            seen.append(sorted(path.stat().st_ino for path in mounts.rglob("*")))
+            pool.release()
+
+    job_id = world.store.create(a_new_job(task=plain_task(world.data))).id
+    paused = world.new_worker(Life(), pool=pool)
+    world.turn(paused)
+    world.now += 100
+    second = world.new_worker(Life())
+    preparations = second.means.preparations
+    preparations[Kind.TASK] = Meanwhile(preparations[Kind.TASK], wake_up)
+    world.turn(second, 6)
+    assert seen[0] == seen[1]
+    assert len(seen[0]) > 2
+    world.turn(paused)
+    assert world.assert_the_promise([job_id]) == {job_id: State.COMPLETE}
+
+
+def test_a_worker_that_was_paused_while_it_prepared_clears_what_came_too_late(worlds: Callable[[int], World]) -> None:
+    world = worlds(0)
+    second = world.new_worker(Life())
+
+    def the_other_does_it_all(mounts: Path) -> None:
+        world.now += 100
+        world.turn(second, 6)
+        mounts.mkdir()  # what the first one still writes when it wakes up
+
+    job_id = world.store.create(a_new_job(task=plain_task(world.data))).id
+    paused = world.new_worker(Life())
+    preparations = paused.means.preparations
+    preparations[Kind.TASK] = Meanwhile(preparations[Kind.TASK], the_other_does_it_all)
+    world.turn(paused, 2)
+    assert world.assert_the_promise([job_id]) == {job_id: State.COMPLETE}

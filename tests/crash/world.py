@@ -16,6 +16,7 @@ from typing import Any
 
 from executors.scripted import ScriptedBackend, ScriptedExecutor
 from tests.builders import NOW
+from tests.crash.promise import ends_of
 from weft.config import FetchSettings, Settings
 from weft.dispatch import Means
 from weft.folders import Folders
@@ -23,9 +24,9 @@ from weft.model import Job, Kind, Submission
 from weft.prepare import TaskPreparation
 from weft.rescue import Sweeper
 from weft.staging.stagers import installed
-from weft.states import TERMINAL, State, is_legal
+from weft.states import TERMINAL, State
 from weft.store.store import Filters, Store
-from weft.worker import Worker
+from weft.worker import Pool, Worker
 
 LEASE_SECONDS = 30.0
 _EVERYTHING = Filters()
@@ -86,6 +87,24 @@ class Inline:
         return None
 
 
+class Held:
+    """A pool that runs nothing before ``release``: the process stands still in between."""
+
+    def __init__(self) -> None:
+        self._actions: list[Callable[[], None]] = []
+
+    def submit(self, action: Callable[[], None]) -> None:
+        self._actions.append(action)
+
+    def release(self) -> None:
+        actions, self._actions = self._actions, []
+        for action in actions:
+            action()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        return None
+
+
 class CountingBackend(ScriptedBackend):
     """Counts how often each key was started."""
 
@@ -120,7 +139,7 @@ class World:
     def settings(self) -> Settings:
         return Settings(data=self.data, file_roots=(self.files,), fetch=FetchSettings())
 
-    def new_worker(self, life: Life) -> Worker:
+    def new_worker(self, life: Life, *, lease_seconds: float = LEASE_SECONDS, pool: Pool | None = None) -> Worker:
         """Make a worker as ``wiring`` does, with mortal ports."""
         self.workers += 1
         executor = Mortal(ScriptedExecutor(self.backend), life, free=frozenset({"start", "stop"}))
@@ -141,8 +160,8 @@ class World:
             placement={Kind.TASK: executor},  # type: ignore[dict-item]
             executors={"scripted": executor},  # type: ignore[dict-item]
             slots={Kind.TASK: 100},
-            pool=Inline(),
-            lease_seconds=LEASE_SECONDS,
+            pool=pool or Inline(),
+            lease_seconds=lease_seconds,
         )
         executor.start(worker.wake)
         return worker
@@ -161,7 +180,7 @@ class World:
             self.turn(worker)
             if not worker.held() and not self.open_jobs():
                 break
-        Sweeper(store=self.store, executors=worker.executors).sweep()
+        Sweeper(store=self.store, executors=worker.executors, folders=Folders(self.data)).sweep()
         return worker
 
     def open_jobs(self) -> list[Job]:
@@ -171,18 +190,10 @@ class World:
 
     def assert_the_promise(self, job_ids: list[str]) -> dict[str, State]:
         """Check the promise of ``docs/``: one terminal state each, legal moves only, nothing native is left."""
-        ended = {}
-        for job_id in job_ids:
-            job = self.store.get(job_id)
-            assert job is not None, f"job {job_id} was lost"
-            moves = [(event.source, event.target) for event in self.store.events(job_id) if event.target is not None]
-            terminal = [target for _, target in moves if target in TERMINAL]
-            assert terminal == [job.state], f"{job_id}: terminal moves {terminal}, state {job.state}"
-            for source, target in moves:
-                created = source is None and target is State.QUEUED
-                assert created or (source is not None and target is not None and is_legal(source, target)), moves
-            ended[job_id] = job.state
+        ended = ends_of(self.store, job_ids)
         assert self.backend.known() == [], "a native job outlived its job"
+        assert sorted(self.data.glob("jobs/*/*/mounts")) == [], "the folder of an ended job was not cleared"
+        assert Folders(self.data).marked() == []
         started = getattr(self.backend, "started", Counter())
         assert all(count == 1 for count in started.values()), f"started twice: {started}"
         return ended

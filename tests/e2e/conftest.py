@@ -10,6 +10,14 @@ import pytest
 from tests.live import LiveWeft
 
 
+def environment(executor: str, request: pytest.FixtureRequest) -> dict[str, str]:
+    """Say where the executor's backend is; the engine's hosts do not outlive the test for long."""
+    env = {"WEFT_ENGINE__WARM_IDLE_SECONDS": "20"}
+    if executor == "docker":
+        env |= {"WEFT_DOCKER__HOST": request.getfixturevalue("docker_engine"), "WEFT_ENGINE__DEFAULT_IMAGE": "bash"}
+    return env
+
+
 @pytest.fixture
 def start_weft(tmp_path: Path) -> Iterator[Callable[..., LiveWeft]]:
     """Start servers with the given flags; all are stopped at the end."""
@@ -22,7 +30,7 @@ def start_weft(tmp_path: Path) -> Iterator[Callable[..., LiveWeft]]:
 
     yield start
     for server in started:
-        server.stop()
+        server.end()
 
 
 @pytest.fixture
@@ -31,3 +39,25 @@ def live_weft(start_weft: Callable[..., LiveWeft], tmp_path: Path) -> LiveWeft:
     files = tmp_path / "files"
     files.mkdir()
     return start_weft("--executor", "process", "--file-root", str(files))
+
+
+@pytest.fixture(params=["process", "docker"])
+def own_weft(request: pytest.FixtureRequest, start_weft: Callable[..., LiveWeft], tmp_path: Path) -> LiveWeft:
+    """One server of the test's own, once on this host and once on a real Docker Engine; it may die."""
+    (tmp_path / "files").mkdir()
+    flags = ("--executor", request.param, "--file-root", str(tmp_path / "files"))
+    return start_weft(*flags, env=environment(request.param, request) | {"WEFT_LEASE_SECONDS": "2"})
+
+
+@pytest.fixture(scope="module", params=["process", "docker"])
+def weft(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveWeft]:
+    """One server for all tests of a module, once on this host and once on a real Docker Engine."""
+    folder = tmp_path_factory.mktemp(request.param)
+    (folder / "files").mkdir()
+    flags = ("--executor", request.param, "--file-root", str(folder / "files"))
+    server = LiveWeft(folder / "data", flags=flags, env=environment(request.param, request)).start()
+    try:
+        yield server
+        server.assert_nothing_is_left()
+    finally:
+        server.end()

@@ -10,6 +10,7 @@ import socket
 import socketserver
 import subprocess
 import threading
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,11 @@ class FakeTes:
                 return
             stdout, stderr = process.communicate()
             logs.append(
-                {"exit_code": process.returncode, "stdout": stdout.decode(), "stderr": stderr.decode()},
+                {
+                    "exit_code": process.returncode,
+                    "stdout": _text(stdout, step.get("stdout")),
+                    "stderr": _text(stderr, step.get("stderr")),
+                },
             )
             if process.returncode:
                 break
@@ -118,18 +123,19 @@ class FakeTes:
             self.changed.notify_all()
 
     def _start(self, task_id: str, step: dict[str, Any]) -> subprocess.Popen[bytes] | None:
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as files:
             if self.tasks[task_id]["state"] in TERMINAL:
                 return None
             self.tasks[task_id]["state"] = "RUNNING"
+            self.tasks[task_id]["logs"] = [{"logs": [], "start_time": datetime.now(UTC).isoformat()}]
             self.most_at_once = max(self.most_at_once, self.states().count("RUNNING"))
             process = self._processes[task_id] = subprocess.Popen(
                 step["command"],
                 cwd=step.get("workdir"),
                 env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", **step.get("env", {})},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
+                stdin=_opened(files, step.get("stdin"), "rb", subprocess.DEVNULL),
+                stdout=_opened(files, step.get("stdout"), "wb", subprocess.PIPE),
+                stderr=_opened(files, step.get("stderr"), "wb", subprocess.PIPE),
                 start_new_session=True,
                 user=self.uid,
                 group=self.uid,
@@ -137,6 +143,16 @@ class FakeTes:
             )
             self.changed.notify_all()
             return process
+
+
+def _opened(files: contextlib.ExitStack, path: str | None, mode: str, otherwise: int) -> Any:
+    return otherwise if path is None else files.enter_context(Path(path).open(mode))
+
+
+def _text(captured: bytes | None, path: str | None) -> str:
+    if captured is None and path:
+        return Path(path).read_text() if Path(path).exists() else ""  # the engine may have tidied up
+    return (captured or b"").decode()
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -222,4 +238,4 @@ def _handler_of(fake: FakeTes) -> type[BaseHTTPRequestHandler]:
 
 
 def _view(task: dict[str, Any], query: dict[str, list[str]]) -> dict[str, Any]:
-    return task if query.get("view") == ["FULL"] else {"id": task["id"], "state": task["state"]}
+    return task if query.get("view") in (["FULL"], ["BASIC"]) else {"id": task["id"], "state": task["state"]}

@@ -17,8 +17,9 @@ from weft.config import EngineSettings, Settings
 from weft.errors import InvalidRequest
 from weft.model import Run
 from weft.ports import Capabilities
+from wes_service.engines.program import explain
 from wes_service.engines.snakemake import CHILD, SnakemakeEngine, create
-from wes_service.engines.snakemake_job import LAUNCHER, explain
+from wes_service.engines.snakemake_job import LAUNCHER
 from wes_service.engines.snakemake_parameters import ALLOWED, read_parameters
 from wes_service.engines.task_watch import TaskWatch
 from wes_service.engines.tes_client import TesClient, TesRefused, TesUnavailable

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from tests.engines.fake_tes import FakeTes
-from wes_service.engines.snakemake import CHILD, PACKAGES
+from wes_service.engines.launch import PACKAGES
+from wes_service.engines.snakemake import CHILD
 
 SECONDS = 60
 

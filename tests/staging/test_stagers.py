@@ -23,14 +23,14 @@ def test_every_scheme_finds_its_stager(settings: Settings, data: Path) -> None:
     for url in ("http://h/x", "https://h/x", "HTTPS://h/x"):
         assert "https" in stagers.for_url(url).schemes
     assert "s3" in stagers.for_url("s3://bucket/x").schemes
-    assert stagers.schemes == ("file", "http", "https", "s3")
+    assert stagers.schemes == ("drs", "file", "ftp", "http", "https", "s3")
 
 
-@pytest.mark.parametrize("url", ["gs://bucket/x", "ftp://host/x", "javascript:alert(1)", "data:,x", "htttps://h/x"])
+@pytest.mark.parametrize("url", ["gs://bucket/x", "sftp://host/x", "javascript:alert(1)", "data:,x", "htttps://h/x"])
 def test_an_unknown_scheme_lists_the_known(settings: Settings, url: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         installed(settings).check_url(url, writing=False)
-    assert caught.value.remedy == "one of: file, http, https, s3"
+    assert caught.value.remedy == "one of: drs, file, ftp, http, https, s3"
 
 
 @pytest.mark.parametrize("url", ["s3://key:secret@bucket/x", "https://u:p@h/x", "ftp://u@h/x", "file://u@/x"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.builders import NOW, stored
+from tests.store.databases import only_sqlite
 from weft.errors import Unavailable
 from weft.model import Kind
 from weft.states import State
@@ -69,6 +70,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert all(len(events) == 2 for events in store.events_of(sorted(there)).values())
 
 
+@only_sqlite
 def test_a_disk_that_fails_is_unavailable_and_what_was_answered_stays(
     url: str, open_store: Callable[[], Store]
 ) -> None:

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.builders import NOW, a_new_job, stored
+from tests.store.databases import only_sqlite
 from weft.model import Kind
 from weft.states import DRIVEN, STORED, State
 from weft.store import leases
@@ -105,18 +106,49 @@ def test_what_a_worker_releases_is_taken_over_at_once(store: Store) -> None:
     assert [job.id for job in store.driven_by("you")] == [other.id]
 
 
+def test_leases_of_a_clock_that_was_set_back_are_waited_for_and_then_taken_over(url: str) -> None:
+    passed = 0.0
+    store = Store(url, monotonic=lambda: passed)
+    store.start()
+    try:
+        dead = stored(store, State.RUNNING, worker="dead")
+        alive = stored(store, State.RUNNING, worker="alive")
+        now = NOW - 3600
+        for passed in (0.0, 10.0, 29.0):
+            assert store.take_over("next", 5, now=now + passed, until=now + passed + 30) == ()
+            assert store.renew("alive", [alive.id], until=NOW + 30 + passed)  # its own clock is not set back yet
+        passed = 31.0
+        (taken,) = store.take_over("next", 5, now=now + passed, until=now + passed + 30)
+        assert (taken.id, taken.state, taken.attempt) == (dead.id, State.RUNNING, 1)
+        assert store.move(dead.id, [State.RUNNING], State.COMPLETE, now=now, lease_owner="dead") is None
+        assert store.renew("alive", [alive.id], until=now + 60) == {alive.id}
+        assert store.take_over("next", 5, now=now + 32, until=now + 62) == ()
+    finally:
+        store.stop()
+
+
+def test_a_worker_whose_clock_is_set_back_keeps_its_jobs(store: Store) -> None:
+    job = stored(store, State.RUNNING, worker="me")
+    assert store.renew("me", [job.id], until=NOW - 3600 + 30) == {job.id}
+    assert store.take_over("other", 5, now=NOW - 3600, until=NOW - 3600 + 30) == ()
+    assert store.record(job.id, now=NOW - 3600, lease_owner="me", messages=["on it goes"])
+    assert store.move(job.id, [State.RUNNING], State.COMPLETE, now=NOW - 3600, lease_owner="me") is not None
+
+
 def test_live_keys_are_those_of_all_driven_jobs(store: Store) -> None:
     jobs = {state: stored(store, state) for state in STORED}
     assert store.live_keys() == {jobs[state].key for state in DRIVEN}
 
 
+@only_sqlite
 def test_a_claim_walks_an_index_in_order(plan_of: Callable[..., str]) -> None:
     plan = plan_of(Prepared(leases._head(Kind.TASK)), now=NOW, most=5)
     assert "jobs_claim" in plan
     assert "TEMP B-TREE" not in plan
 
 
+@only_sqlite
 def test_a_take_over_reads_nothing_but_the_leases(plan_of: Callable[..., str]) -> None:
     plan = plan_of(leases._TAKE_OVER, worker="w", until=NOW, now=NOW, most=5)
     assert "jobs_lease" in plan
-    assert "SCAN" not in plan
+    assert "SCAN jobs" not in plan

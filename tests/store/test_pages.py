@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from tests.builders import NOW, a_new_job, a_task, stored
+from tests.store.databases import only_sqlite
+from weft.clock import new_id
 from weft.errors import InvalidRequest
 from weft.model import Job, Kind
 from weft.states import State
@@ -92,6 +94,15 @@ def test_pages_hold_still_while_jobs_are_added_and_removed(store: Store) -> None
     seen = [job.id for page in (first, second, third) for job in page.jobs]
     assert seen == ids[::-1]
     assert third.next_token is None
+
+
+def test_a_clock_that_is_set_back_makes_other_ids_and_loses_no_job(store: Store) -> None:
+    later = [store.create(a_new_job()).id for _ in range(3)]
+    first = store.page(Kind.TASK, Filters(), 2, None)
+    earlier = [store.create(a_new_job(id=new_id(NOW - 3600 + second))).id for second in range(3)]
+    assert len({*later, *earlier}) == 6
+    rest = store.page(Kind.TASK, Filters(), 10, first.next_token)
+    assert [job.id for page in (first, rest) for job in page.jobs] == [*later[::-1], *earlier[::-1]]
 
 
 def test_a_token_of_another_list_is_refused(store: Store) -> None:
@@ -210,6 +221,7 @@ def test_columns_give_the_id_and_what_was_asked_for(store: Store) -> None:
     assert [row.job for row in rows] == jobs[::-1]
 
 
+@only_sqlite
 @pytest.mark.parametrize(
     ("lead", "filters", "index"),
     [

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tests.builders import NOW
+from tests.store.databases import only_sqlite
 from weft.model import Principal
 from weft.store.store import Store, WorkerInfo
 
@@ -37,6 +38,7 @@ def test_revoking_a_run_revokes_its_tokens_alone(store: Store) -> None:
     assert store.find_token(other, now=NOW) is not None
 
 
+@only_sqlite
 def test_no_token_is_on_the_disk(store: Store, tmp_path: Path) -> None:
     token = store.create_token(ENGINE, now=NOW, expires_at=None)
     store.stop()

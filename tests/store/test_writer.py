@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.builders import a_new_job, stored
+from tests.store.databases import only_sqlite
 from weft.errors import Bug, Unavailable
 from weft.model import Job, Kind
 from weft.states import State
@@ -26,6 +27,8 @@ class FakeLink:
         self.fails_at = fails_at
         self.closed = False
         self.in_transaction = False
+        self.is_stale = False
+        self.is_remote = False
 
     def send(self, text: str) -> None:
         self.sent.append(text)
@@ -201,6 +204,7 @@ def test_a_listener_that_writes_is_told_so_instead_of_waiting_for_ever(store: St
     assert isinstance(caught[0], Bug)
 
 
+@only_sqlite
 def test_a_full_disk_is_unavailable_and_loses_nothing(store: Store) -> None:
     """``max_page_count`` is SQLite's own way to run out of room."""
     kept = [store.create(a_new_job()).id for _ in range(5)]
@@ -211,6 +215,7 @@ def test_a_full_disk_is_unavailable_and_loses_nothing(store: Store) -> None:
     assert store.create(a_new_job()).state is State.QUEUED  # the writer lives on
 
 
+@only_sqlite
 def test_a_full_disk_fails_the_whole_batch(store: Store) -> None:
     let_go = hold(store.writer)
     small = store.create_soon(a_new_job())
@@ -223,6 +228,7 @@ def test_a_full_disk_fails_the_whole_batch(store: Store) -> None:
     assert store.page(Kind.TASK, Filters(), 10, None).jobs == ()
 
 
+@only_sqlite
 def test_a_read_only_database_is_unavailable_and_can_still_be_read(store: Store) -> None:
     job = stored(store)
     store.writer.run(lambda link: link.send("PRAGMA query_only = ON"))
@@ -270,6 +276,7 @@ def other_writer(url: str, store: Store) -> Iterator[sqlite3.Connection]:
     connection.close()
 
 
+@only_sqlite
 def test_a_write_waits_for_the_write_of_another_process(store: Store, other_writer: sqlite3.Connection) -> None:
     future = store.create_soon(a_new_job())
     with pytest.raises(TimeoutError):
@@ -278,6 +285,7 @@ def test_a_write_waits_for_the_write_of_another_process(store: Store, other_writ
     assert store.get(future.result(10).id) is not None
 
 
+@only_sqlite
 def test_a_write_does_not_wait_for_ever(
     store: Store, other_writer: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:

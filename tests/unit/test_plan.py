@@ -204,3 +204,23 @@ def test_many_nested_folders_are_planned_in_a_moment() -> None:
     made = plan(a_task(*inputs, volumes=("/work",)), FOLDER, local=local)
     assert len(made.mounts) == 2001
     assert made.downloads == ()
+
+
+def test_what_deep_folders_have_in_common_is_the_tasks_own_as_cromwell_needs() -> None:
+    call = "/cromwell-executions/w/1/call-x"
+    made = plan(a_task(an_input(f"{call}/inputs/a/b.txt"), outputs=(an_output(f"{call}/execution/rc"),)), FOLDER)
+    assert mounted(made) == private(call)
+
+
+@pytest.mark.parametrize(("one", "other"), [("/data/x/in/a", "/data/x/out/b"), ("/usr/share/a/b", "/usr/share/a/c/d")])
+def test_a_folder_that_an_image_may_have_is_not_hidden_for_being_shared(one: str, other: str) -> None:
+    made = plan(a_task(an_input(f"{one}/f"), outputs=(an_output(f"{other}/f"),)), FOLDER)
+    assert mounted(made) == private(one, other)
+
+
+def test_a_live_folder_is_never_hidden_by_what_others_have_in_common() -> None:
+    root = Root(Path("/srv2/jobs/run/work"), writable=True)
+    task = a_task(an_input("/srv2/jobs/run/a/f"), outputs=(an_output("/srv2/jobs/run/b/f"),))
+    made = plan(task, FOLDER, roots=(root,))
+    live = {str(root.path): (root.path, False)}
+    assert mounted(made) == live | private("/srv2/jobs/run/a", "/srv2/jobs/run/b")

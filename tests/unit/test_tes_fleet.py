@@ -90,3 +90,36 @@ def test_the_fleet_is_asked_for_at_most_once_a_second() -> None:
     clock.pass_(1)
     view.now()
     assert workers.asked == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("time_limit", "soon", "'soon' is not a number of seconds"),
+        ("time_limit", "0", "'0' is not a number of seconds"),
+        ("time_limit", "nan", "'nan' is not a number of seconds"),
+        ("Max_Retries", "-1", "'-1' is not a number of retries"),
+        ("Max_Retries", "4", "'4' is not a number of retries"),
+        ("Max_Retries", "0000000004", "'0000000004' is not a number of retries"),
+        ("Max_Retries", "3\n", "is not a number of retries"),
+        ("Max_Retries", "²", "'²' is not a number of retries"),
+    ],
+)
+def test_a_value_that_makes_no_sense_counts_as_unsupported(name: str, value: str, words: str) -> None:
+    fleet = Fleet(({**SMALL, "backend_parameters": ["time_limit", "max_retries"]},))
+    resources, notes = read_resources(asked(backend_parameters={name: value}), fleet, most_retries=3)
+    assert resources is not None
+    assert resources.backend_parameters == {}
+    assert words in notes[0]
+    with pytest.raises(InvalidRequest, match=words) as caught:
+        read_resources(asked(backend_parameters={name: value}, backend_parameters_strict=True), fleet, most_retries=3)
+    assert caught.value.field == f"resources.backend_parameters.{name}"
+
+
+def test_a_time_limit_and_retries_are_kept() -> None:
+    fleet = Fleet(({**SMALL, "backend_parameters": ["time_limit", "max_retries"]},))
+    wire = asked(backend_parameters={"TIME_LIMIT": "3.5", "max_retries": "3"}, backend_parameters_strict=True)
+    resources, notes = read_resources(wire, fleet, most_retries=3)
+    assert resources is not None
+    assert resources.backend_parameters == {"time_limit": "3.5", "max_retries": "3"}
+    assert notes == []

@@ -39,11 +39,6 @@ def without(document: Any, *names: str) -> Any:
     return [without(item, *names) for item in document] if isinstance(document, list) else document
 
 
-def test_minimal_is_the_id_and_the_state_alone() -> None:
-    job = a_job(task=TASK, state=State.RUNNING)
-    assert translate.minimal(job) == {"id": job.id, "state": "RUNNING"}
-
-
 def test_full_has_everything() -> None:
     job = a_job(task=TASK, state=State.COMPLETE)
     document = translate.full(job, [DONE], [TAIL], [an_event(None), an_event("stored 1 file")])

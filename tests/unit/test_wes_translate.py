@@ -7,7 +7,17 @@ import pytest
 from tests.builders import NOW, a_job, a_run, a_task
 from weft.model import Attempt, Kind, Step, StepResult
 from weft.states import State
-from wes_service.translate import Links, messages, name_of, redacted, run_summary, shown_step, wes_time, with_urls
+from wes_service.translate import (
+    Links,
+    messages,
+    name_of,
+    redacted,
+    run_summary,
+    shown_step,
+    strings_in,
+    wes_time,
+    with_urls,
+)
 
 
 def test_a_time_has_whole_seconds_and_a_z() -> None:
@@ -53,6 +63,23 @@ def test_only_files_become_urls() -> None:
     links = Links("https://w.example.org")
     found = with_urls({"a": ["x/y z", "other"], "n": 1}, "r1", links, {"x/y z"}.__contains__)
     assert found == {"a": ["https://w.example.org/ga4gh/wes/v1/runs/r1/outputs/x/y%20z", "other"], "n": 1}
+
+
+def test_a_cwl_file_object_has_one_url_and_keeps_the_rest() -> None:
+    links = Links("https://w.example.org")
+    base = "https://w.example.org/ga4gh/wes/v1/runs/r1/outputs"
+    index = {"class": "File", "location": "results/x.bai", "basename": "x.bai"}
+    file = {"class": "File", "location": "results/x", "basename": "x", "size": 1, "secondaryFiles": [index]}
+    found = with_urls({"file": file, "text": "plain"}, "r1", links, {"results/x", "results/x.bai", "x"}.__contains__)
+    assert found["text"] == "plain"
+    assert found["file"] == {
+        **file,
+        "location": f"{base}/results/x",
+        "secondaryFiles": [{**index, "location": f"{base}/results/x.bai"}],
+    }
+    folder = {"class": "Directory", "location": "results/made", "listing": [index]}
+    assert with_urls(folder, "r1", links, lambda _: True)["location"] == f"{base}/results/made"
+    assert strings_in({"file": file, "n": ["a"]}) == ["results/x", "results/x.bai", "a"]
 
 
 def test_the_name_of_a_run_leaves_out_the_query() -> None:

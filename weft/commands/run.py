@@ -153,12 +153,12 @@ def logs(server: Server, run_id: str, task_id: str | None, follow: bool, timeout
 @click.argument("run_id", metavar="ID")
 @with_server
 def tasks(server: Server, run_id: str) -> None:
-    """List the tasks that a run was made of."""
+    """List the tasks that a run was made of, in the order of their start."""
     found = server.wes().tasks(run_id)
     if server.as_json:
         print_json(list(found))
     else:
-        console().print(task_logs_table(found))
+        console().print(task_logs_table(sorted(found, key=lambda log: str(log.get("start_time") or "~"))))
 
 
 @run.command()

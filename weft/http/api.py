@@ -4,8 +4,8 @@ connexion routes and checks parameters; an operation ``ListTasks`` is answered b
 service's handler object. TES and WES share operation names, so each service has a resolver of its own.
 
 A handler method names what it wants: the operation's parameters, ``request`` (``weft.http.request.Request``), and of
-the body either ``body`` (parsed JSON) or ``stream`` (its bytes, ``read(size)``). It returns a document, a document
-and a status, or a ``flask.Response``, and raises ``WeftError``.
+the body either ``body`` (parsed JSON) or ``stream`` (its bytes, ``read(size)``). It returns a document or the bytes
+of one, a document and a status, or a ``flask.Response``, and raises ``WeftError``.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from weft.auth.access import Access
 from weft.config import Settings
 from weft.http import pages
 from weft.http.bodies import VALIDATORS, QueryParser
+from weft.http.express import Express, Routes
 from weft.http.gate import Gate
 
 _METHODS = ("get", "post", "put", "patch", "delete")
@@ -64,17 +65,27 @@ class Service:
     #: The first one is the official one.
     base_paths: tuple[str, ...]
     handler: object
+    #: A document whose operations are served with those of ``spec``: connexion cannot route two at the same path.
+    additions: Path | None = None
     #: Whether it has a browsable page; the second of two services at one base path has none.
     ui: bool = True
     #: Whether the token of a run may use it.
     open_to_engines: bool = False
+    #: Ids of the operations in the express lane (``weft.http.express``).
+    express: tuple[str, ...] = ()
 
 
 def build_app(
-    services: Sequence[Service], *, settings: Settings, access: Access, ready: Callable[[], bool]
+    services: Sequence[Service],
+    *,
+    settings: Settings,
+    access: Access,
+    ready: Callable[[], bool],
+    express: bool = True,
 ) -> connexion.FlaskApp:
     """Return the ASGI application of ``services``, with a front page, ``/healthz`` and ``/readyz``.
 
+    Without ``express`` connexion answers everything; nothing but the time it takes tells the difference.
     It finishes building itself when the server starts it; an operation without a method in its handler is a
     ``connexion.exceptions.ResolverError`` then.
     """
@@ -89,7 +100,7 @@ def build_app(
     )
     app = connexion.FlaskApp(
         "weft.http",
-        middlewares=[gate, *_LAYERS],
+        middlewares=[gate, *([functools.partial(Express, routes=_routes(services))] if express else []), *_LAYERS],
         server_args={"static_folder": None},
         jsonifier=_Json(),
         uri_parser_class=QueryParser,
@@ -112,22 +123,51 @@ def spec_path(name: str) -> Path:
 
 
 def _add(app: connexion.FlaskApp, service: Service) -> None:
-    resolver = Resolver(lambda operation_id: getattr(service.handler, _snake_case(operation_id)))
+    resolver = Resolver(functools.partial(_method, service.handler))
     options = SwaggerUIOptions(serve_spec=service.ui, swagger_ui=service.ui)
     for base in service.base_paths:
         name = f"{service.name} {base}".replace(".", "_")
-        app.add_api(service.spec, base_path=base, name=name, resolver=resolver, swagger_ui_options=options)
+        app.add_api(_document(service), base_path=base, name=name, resolver=resolver, swagger_ui_options=options)
 
 
-def _snake_case(operation_id: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", operation_id).lower()
+def _document(service: Service) -> dict[str, Any]:
+    """Return a service's spec with its additions."""
+    document: dict[str, Any] = yaml.safe_load(service.spec.read_text(encoding="utf-8"))
+    if service.additions is not None:
+        more = yaml.safe_load(service.additions.read_text(encoding="utf-8"))
+        for path, operations in more["paths"].items():
+            document["paths"].setdefault(path, {}).update(operations)
+        for kind, named in more["components"].items():
+            document["components"][kind] = {**named, **document["components"].get(kind, {})}
+    return document
+
+
+def _method(handler: object, operation_id: str) -> Callable[..., Any]:
+    """Return the method ``list_tasks`` for the operation ``ListTasks``."""
+    method: Callable[..., Any] = getattr(handler, re.sub(r"(?<!^)(?=[A-Z])", "_", operation_id).lower())
+    return method
+
+
+def _quick_method(handler: object, operation_id: str) -> Callable[..., Any]:
+    """Return the coroutine function ``list_tasks_soon`` where there is one, for the event loop; else ``_method``."""
+    method = _method(handler, operation_id)
+    quick: Callable[..., Any] = getattr(handler, f"{method.__name__}_soon", method)
+    return quick
+
+
+def _routes(services: Sequence[Service]) -> Routes:
+    routes = Routes()
+    for service in services:
+        spec = yaml.safe_load(service.spec.read_text(encoding="utf-8"))
+        routes.add(spec, service.base_paths, service.express, functools.partial(_quick_method, service.handler))
+    return routes
 
 
 def _allowed_methods(services: Sequence[Service]) -> Callable[[str], Sequence[str]]:
     """Return a function that tells the methods of a path, for the ``Allow`` header of a 405."""
     table: dict[re.Pattern[str], list[str]] = {}
     for service in services:
-        paths: Mapping[str, Any] = yaml.safe_load(service.spec.read_text(encoding="utf-8"))["paths"]
+        paths: Mapping[str, Any] = _document(service)["paths"]
         for base in service.base_paths:
             for path, operations in paths.items():
                 literal = re.sub(r"\\\{[^}]*\\\}", "[^/:]+", re.escape(base + path))

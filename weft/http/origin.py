@@ -10,6 +10,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from weft.config import Settings
@@ -26,15 +27,24 @@ def check_origin(method: str, headers: Mapping[str, str], settings: Settings) ->
     :raises Forbidden: says which header and what to set.
     """
     host = headers.get("host", "")
+    _check_host(host, settings.host, settings.base_url)
+    origin = headers.get("origin")
+    known = {host, *_netlocs(settings.base_url)}
+    if method not in _READING and origin is not None and origin.partition("://")[2] not in known:
+        raise Forbidden("a page of another site may not send requests here", remedy="set base_url to the site's URL")
+
+
+@lru_cache(maxsize=256)
+def _check_host(host: str, ours: str, base_url: str | None) -> None:
     match = _HOST.fullmatch(host)
     if match is None:
         raise InvalidRequest("the Host header is not the name of a host", field="Host")
-    known = {urlsplit(settings.base_url).netloc} if settings.base_url else set()
-    if _is_loopback(settings.host) and host not in known and not _cannot_be_rebound(match[1]):
+    if _is_loopback(ours) and host not in _netlocs(base_url) and not _cannot_be_rebound(match[1]):
         raise Forbidden(f"the Host header names {host[:100]!r}, which is not this server", remedy="set base_url to it")
-    origin = headers.get("origin")
-    if method not in _READING and origin is not None and origin.partition("://")[2] not in {host, *known}:
-        raise Forbidden("a page of another site may not send requests here", remedy="set base_url to the site's URL")
+
+
+def _netlocs(base_url: str | None) -> tuple[str, ...]:
+    return (urlsplit(base_url).netloc,) if base_url else ()
 
 
 def _is_loopback(host: str) -> bool:

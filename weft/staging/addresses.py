@@ -19,7 +19,7 @@ from weft.staging.urls import scheme_of, shown
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_PORTS = {"http": 80, "https": 443}
+_PORTS = {"http": 80, "https": 443, "ftp": 21}
 _NUMERIC = re.compile(r"(0x[0-9a-f]*|[0-9]+)", re.ASCII)
 _LABEL = r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?"
 _HOST = re.compile(rf"{_LABEL}(\.{_LABEL})*", re.ASCII)
@@ -64,14 +64,14 @@ class Place:
         return not names.isdisjoint({self.host, bracketed, f"{bracketed}:{self.port}"})
 
 
-def place(url: str) -> Place:
-    """Read an http or https URL.
+def place(url: str, schemes: Collection[str] = ("http", "https")) -> Place:
+    """Read a URL of one of these schemes.
 
     :raises InvalidRequest: another scheme, malformed, white space or control characters, or credentials in it.
     """
     scheme = scheme_of(url)
-    if scheme not in _PORTS:
-        raise InvalidRequest(f"{shown(url)!r} is not an http or https URL", field="url")
+    if scheme not in schemes:
+        raise InvalidRequest(f"{shown(url)!r} is not an {' or '.join(schemes)} URL", field="url")
     if any(ord(char) <= 32 or ord(char) == 127 or char == "\\" for char in url):
         raise InvalidRequest(f"{shown(url)!r} holds white space or a backslash", field="url", remedy="escape it with %")
     try:
@@ -105,7 +105,7 @@ def check_place(where: Place, allow_hosts: Collection[str], *, only_listed: bool
     if where.address is not None:
         check_address(where, where.address, allow_hosts)
     if where.scheme != "https":
-        raise Forbidden(f"plain http to {where.host} is not allowed here", field="url", remedy=_REMEDY)
+        raise Forbidden(f"plain {where.scheme} to {where.host} is not allowed here", field="url", remedy=_REMEDY)
 
 
 def check_address(where: Place, address: Address, allow_hosts: Collection[str]) -> None:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from weft.errors import StagingFailed, WeftError
@@ -29,6 +29,8 @@ class Collected:
 
     stored: tuple[StoredOutput, ...] = ()
     messages: tuple[str, ...] = ()
+    #: Path of each output whose type was not what the task said -> the type that was found.
+    types: Mapping[str, FileType] = field(default_factory=dict)
 
 
 class CollectFailed(StagingFailed):
@@ -66,6 +68,7 @@ def collect(
     collected = Collected(
         stored=tuple(result for result in results if isinstance(result, StoredOutput)),
         messages=(*search.messages, *(problems if best_effort else ())),
+        types=search.types,
     )
     if problems and not best_effort:
         raise CollectFailed(in_words(problems), collected)
@@ -87,6 +90,7 @@ class _Search:
         self.tree = Tree({mount.target: mount.source for mount in mounts})
         self.messages: list[str] = []
         self.problems: list[str] = []
+        self.types: dict[str, FileType] = {}
         self._stagers = stagers
 
     def files(self, output: Output) -> Iterator[_File]:
@@ -103,7 +107,8 @@ class _Search:
         if is_folder is None:
             return
         if is_folder != (output.type is FileType.DIRECTORY):
-            self.messages.append(f"output {path}: type corrected to {'DIRECTORY' if is_folder else 'FILE'}")
+            self.types[output.path] = FileType.DIRECTORY if is_folder else FileType.FILE
+            self.messages.append(f"output {path}: type corrected to {self.types[output.path]}")
         if is_folder:
             yield from self._below(path, output.url, path)
         elif output.type is FileType.DIRECTORY and output.url.endswith("/"):

@@ -16,7 +16,7 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -57,6 +57,27 @@ def resolve(host: str, port: int) -> Sequence[str]:
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+def checked_addresses(where: Place, resolver: Resolve, allow_hosts: Collection[str]) -> list[str]:
+    """Resolve once; every address must pass, or none is used.
+
+    :raises Forbidden: an address is not public, and the host is not listed.
+    :raises StagingFailed: there is no such name.
+    :raises Unavailable: the resolver does not answer now.
+    """
+    if where.address is not None:
+        found: Sequence[str] = [str(where.address)]
+    else:
+        try:
+            found = resolver(where.host, where.port)
+        except (OSError, UnicodeError) as error:
+            if getattr(error, "errno", None) == socket.EAI_AGAIN:
+                raise Unavailable(f"the name {where.host} cannot be resolved now") from error
+            raise StagingFailed(f"the name {where.host} cannot be resolved") from error
+    for address in found:
+        check_address(where, ipaddress.ip_address(address), allow_hosts)
+    return list(found)
 
 
 class GuardedClient:
@@ -187,7 +208,7 @@ class GuardedClient:
     def _sent(self, method: str, url: str, headers: dict[str, str], body: IO[bytes] | None) -> Response:
         where = self.check(url)
         failure: Exception | None = None
-        for address in self._addresses(where):
+        for address in checked_addresses(where, self._resolve, self._settings.allow_hosts):
             try:
                 return self._sent_to(address, method, where, headers, body)
             except SSLError as error:
@@ -197,21 +218,6 @@ class GuardedClient:
             except (HTTPError, OSError) as error:
                 raise Unavailable(f"no answer from {shown(url)}: {type(error).__name__}") from error
         raise Unavailable(f"no connection to {where.netloc} for {shown(url)}") from failure
-
-    def _addresses(self, where: Place) -> list[str]:
-        """Resolve once; every address must pass, or none is used."""
-        if where.address is not None:
-            found: Sequence[str] = [str(where.address)]
-        else:
-            try:
-                found = self._resolve(where.host, where.port)
-            except (OSError, UnicodeError) as error:
-                if getattr(error, "errno", None) == socket.EAI_AGAIN:
-                    raise Unavailable(f"the name {where.host} cannot be resolved now") from error
-                raise StagingFailed(f"the name {where.host} cannot be resolved") from error
-        for address in found:
-            check_address(where, ipaddress.ip_address(address), self._settings.allow_hosts)
-        return list(found)
 
     def _sent_to(
         self, address: str, method: str, where: Place, headers: Mapping[str, str], body: IO[bytes] | None

@@ -1,16 +1,18 @@
 """What a task's steps will see and what must be fetched for it, decided without touching a file.
 
 Mounted are folders, not files, so that a step may rename and delete in them: the parent of each file input and
-output, directory inputs and outputs themselves, volumes, and the parents of stdout and stderr. Of nested folders
-only the topmost is a mount, with a private folder of the host behind it. An input that lies on the host is mounted
-in place, nested in that private folder, unless the task may write there. Only what stands directly below ``/`` is
-mounted as a single file. A workdir is not mounted, nor is stdin: they are the image's own where nothing covers them.
+output, directory inputs and outputs themselves, volumes, the parents of stdout and stderr, and what deep folders of one
+task have in common. Of nested folders only the topmost is a mount, with a private folder of the host behind it. An
+input that lies on the host is mounted in place, nested in that private folder, unless the task may write there. Only
+what stands directly below ``/`` is mounted as a single file. A workdir is not mounted, nor is stdin: they are the
+image's own where nothing covers them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os.path import commonpath
 from pathlib import Path, PurePosixPath
 
 from weft.errors import InvalidRequest
@@ -21,6 +23,33 @@ from weft.ports import Root
 from weft.staging.wildcards import has_wildcards, literal, literal_folder
 
 _TOP = PurePosixPath("/")
+#: Top-level folders in which images have files of their own.
+_OF_IMAGES = frozenset(
+    {
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "lib32",
+        "lib64",
+        "media",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "tmp",
+        "usr",
+        "var",
+    }
+)
+#: How deep a folder must lie to be taken for the task's own: no image has one at such a place.
+_OWN_DEPTH = 3
 _SYSTEM = frozenset(map(PurePosixPath, ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/usr/bin", "/usr/lib")))
 
 
@@ -90,7 +119,8 @@ def plan(
     for path, found in kept.items():
         if not found.there:
             draft.mount(path, found.source, read_only=not writable_inputs)
-    for path in sorted(set(_folders(task, kept)), key=_depth):
+    folders = set(_folders(task, kept))
+    for path in sorted(folders | _roofs(folders, live), key=_depth):
         draft.folder(path)
     for path in _single_files(task, kept):
         draft.single_file(path)
@@ -223,6 +253,22 @@ def _folders(task: Task, kept: Mapping[PurePosixPath, Local]) -> Iterator[PurePo
         folder = path if is_folder else path.parent
         if folder != _TOP:
             yield folder
+
+
+def _roofs(folders: set[PurePosixPath], live: Sequence[PurePosixPath]) -> set[PurePosixPath]:
+    """Return what the folders below one top-level folder have in common, where it is the task's own.
+
+    Cromwell's script makes ``/cromwell-executions/…/call-X/tmp.1`` beside ``execution`` and ``inputs``.
+    """
+    below: dict[str, list[PurePosixPath]] = {}
+    for path in folders:
+        below.setdefault(path.parts[1], []).append(path)
+    roofs = set()
+    for top, paths in below.items():
+        roof = PurePosixPath(commonpath(paths))
+        if top not in _OF_IMAGES and len(roof.parts) > _OWN_DEPTH and not any(top in root.parts[1:2] for root in live):
+            roofs.add(roof)
+    return roofs
 
 
 def _single_files(task: Task, kept: Mapping[PurePosixPath, Local]) -> Iterator[PurePosixPath]:

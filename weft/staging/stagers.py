@@ -15,6 +15,9 @@ __all__ = ["Root", "Stagers", "installed"]
 
 Load = Callable[[], Stager]
 
+#: Not asked at all where the settings give it no scheme.
+_FSSPEC = "fsspec"
+
 
 def installed(settings: Any) -> Stagers:
     """Return the stagers of all installed plug-ins; none is imported before it is needed."""
@@ -23,7 +26,8 @@ def installed(settings: Any) -> Stagers:
     def loader(name: str) -> Load:
         return lambda: plugins.load(name)(settings)
 
-    return Stagers({name: loader(name) for name in plugins.names})
+    wanted = (name for name in plugins.names if name != _FSSPEC or settings.fsspec.schemes)
+    return Stagers({name: loader(name) for name in wanted})
 
 
 class Stagers:
@@ -72,7 +76,8 @@ class Stagers:
     def schemes(self) -> tuple[str, ...]:
         """Every scheme that works here, sorted; loads all stagers."""
         self._load(None)
-        return tuple(sorted(scheme for scheme in self._by_scheme if scheme))
+        served = self._by_scheme.items()
+        return tuple(sorted(scheme for scheme, stager in served if scheme and scheme in stager.schemes))
 
     def _rooted(self, name: str, roots: tuple[Root, ...]) -> Load:
         return lambda: self._stager(name).with_roots(roots)

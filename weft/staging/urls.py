@@ -7,6 +7,7 @@ import re
 from weft.errors import InvalidRequest
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
+_AUTHORITY_END = re.compile(r"[/?#\\]")
 
 
 def scheme_of(url: str) -> str:
@@ -23,7 +24,7 @@ def scheme_of(url: str) -> str:
         raise InvalidRequest(
             f"{shown(url)!r} is neither a URL nor an absolute path", field="url", remedy="scheme://… or /path"
         )
-    if "@" in authority(url):
+    if "@" in url and "@" in authority(url):
         raise InvalidRequest(
             f"{shown(url)}: user or password in a URL",
             field="url",
@@ -35,7 +36,7 @@ def scheme_of(url: str) -> str:
 def authority(url: str) -> str:
     """Return what stands between ``//`` and the path."""
     _, separator, rest = url.partition("://")
-    return re.split(r"[/?#\\]", rest, maxsplit=1)[0] if separator else ""
+    return _AUTHORITY_END.split(rest, maxsplit=1)[0] if separator else ""
 
 
 def path_of(url: str) -> str:

@@ -23,6 +23,22 @@ log = logging.getLogger(__name__)
 _LONGEST_PATH = 100
 
 
+def listening(folder: Path) -> list[int]:
+    """Return the process ids of those who listen to the bell of ``folder``: every open store does."""
+    found: set[int] = set()
+    for path in sorted(folder.glob("*.sock")):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as caller:
+                caller.connect(f"/proc/self/fd/{handle}/{path.name}" if _is_long(path) else str(path))
+                found.add(int(path.name.partition("-")[0]))
+        except OSError:
+            pass  # its process is no more
+        finally:
+            os.close(handle)
+    return sorted(found)
+
+
 class Bell:
     """The bell of one folder. ``heard`` is called in a thread of its own after somebody else rang."""
 
@@ -94,7 +110,9 @@ class Bell:
 
     def _address(self, name: str) -> str:
         """Return the socket's path, by way of the open folder where it is too long for an address."""
-        path = str(self._folder / name)
-        if len(os.fsencode(path)) < _LONGEST_PATH:
-            return path
-        return f"/proc/self/fd/{self._handle}/{name}"
+        path = self._folder / name
+        return f"/proc/self/fd/{self._handle}/{name}" if _is_long(path) else str(path)
+
+
+def _is_long(path: Path) -> bool:
+    return len(os.fsencode(path)) >= _LONGEST_PATH

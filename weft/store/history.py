@@ -75,7 +75,7 @@ _ADD_TAIL = Prepared(insert(tails))
 def first_event(link: Link, job_id: str, *, at: float) -> None:
     """Write the event of a job's creation."""
     target = State.QUEUED.value
-    link.run(_FIRST_EVENT, job_id=job_id, seq=1, attempt=0, at=at, source=None, target=target, message=None)
+    link.put(_FIRST_EVENT, job_id=job_id, seq=1, attempt=0, at=at, source=None, target=target, message=None)
 
 
 def add_event(
@@ -89,7 +89,7 @@ def add_event(
     message: str | None = None,
 ) -> None:
     """Write one event after the others of its job."""
-    link.run(
+    link.put(
         _ADD_EVENT,
         job_id=job_id,
         attempt=attempt,
@@ -110,7 +110,7 @@ def add_lines(link: Link, job_id: str, attempt: int, messages: Iterable[str], *,
 
 def add_attempt(link: Link, job_id: str, number: int, *, at: float) -> None:
     """Begin an attempt."""
-    link.run(_ADD_ATTEMPT, job_id=job_id, number=number, started_at=at)
+    link.put(_ADD_ATTEMPT, job_id=job_id, number=number, started_at=at)
 
 
 def update_attempt(
@@ -127,7 +127,7 @@ def update_attempt(
     """Save what is given and keep the rest; new metadata are added to those that are there."""
     if all(value is None for value in (ended_at, handle, steps, outputs, metadata)):
         return
-    link.run(
+    link.put(
         _UPDATE_ATTEMPT,
         of_job=job_id,
         of_attempt=number,
@@ -153,7 +153,7 @@ def save_tails(link: Link, job_id: str, new: Iterable[Tail]) -> None:
             new_stderr=stderr,
         )
         if not changed:
-            link.run(_ADD_TAIL, job_id=job_id, attempt=tail.attempt, step=tail.step, stdout=stdout, stderr=stderr)
+            link.put(_ADD_TAIL, job_id=job_id, attempt=tail.attempt, step=tail.step, stdout=stdout, stderr=stderr)
 
 
 def attempts_of(link: Link, job_ids: Sequence[str]) -> Mapping[str, tuple[Attempt, ...]]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from functools import cache
 
-from sqlalchemy import Select, bindparam, delete, func, insert, select
+import orjson
+from sqlalchemy import Double, Integer, LargeBinary, Select, Text, bindparam, delete, func, insert, select, update
 
+from weft.clock import new_id
 from weft.errors import Conflict
-from weft.model import Job, Kind, NewJob
+from weft.model import FileType, Job, Kind, NewJob
 from weft.states import STORED, TERMINAL, State
 from weft.store.history import add_event, first_event
 from weft.store.link import Link, Prepared
@@ -26,9 +28,26 @@ _BY_KEY = Prepared(
         jobs.c.idempotency_key.is_not(None),  # lets SQLite use the partial index
     )
 )
+_SET_DOCUMENT = Prepared(
+    update(jobs).where(jobs.c.id == bindparam("of_job")).values(document=bindparam("new_document", type_=LargeBinary))
+)
 _STATE = Prepared(select(jobs.c.state).where(jobs.c.id == bindparam("id")).with_for_update())
+#: Tasks of one run may be made at once, but none while the run itself is moved.
+_PARENT = Prepared(select(jobs.c.state).where(jobs.c.id == bindparam("id")).with_for_update(read=True, key_share=True))
 _LIVE = Prepared(select(jobs.c.id, jobs.c.attempt).where(LEASED))
 _DRIVEN_BY = Prepared(select(*job_columns(jobs)).where(LEASED, jobs.c.lease_owner == bindparam("worker")))
+
+_ENDED_BEFORE = Prepared(
+    select(jobs.c.id)
+    .where(
+        jobs.c.id < bindparam("before", type_=Text),  # ids sort by creation, which comes before the end
+        is_in(jobs.c.state, TERMINAL),
+        jobs.c.ended_at < bindparam("at", type_=Double),
+        jobs.c.parent.is_(None),
+    )
+    .order_by(jobs.c.id)
+    .limit(bindparam("limit", type_=Integer))
+)
 
 #: States of a run in which it takes no more tasks.
 _CLOSED = TERMINAL | {State.CANCELING}
@@ -47,13 +66,30 @@ def create(link: Link, new: NewJob) -> Job:
     if new.parent is not None:
         _check_parent(link, new.parent)
     row = _row_of(new)
-    link.run(_INSERT, **row._asdict(), not_before=0.0, idempotency_key=new.idempotency_key)
+    link.put(_INSERT, **row._asdict(), not_before=0.0, idempotency_key=new.idempotency_key)
     for key, value in new.tags.items():
-        link.run(_ADD_TAG, key=key, value=value, job_id=new.id)
+        link.put(_ADD_TAG, key=key, value=value, job_id=new.id)
     first_event(link, new.id, at=new.created_at)
     for message in new.messages:
         add_event(link, new.id, 0, at=new.created_at, message=message)
-    return row.job
+    return row.job_with(new.document)
+
+
+def correct_types(link: Link, job_id: str, types: Mapping[str, Mapping[str, FileType]]) -> None:
+    """Write the file types that were found into the task's document (``tesFileType``: the server fills them in).
+
+    :param types: ``inputs`` and ``outputs`` -> path -> type.
+    """
+    row = get(link, job_id)
+    if row is None:
+        return
+    document = orjson.loads(row.document)
+    for part, found in types.items():
+        for item in document.get(part, ()):
+            item["type"] = found.get(item["path"], item["type"])
+    new = document_bytes(document)
+    if new != row.document:
+        link.put(_SET_DOCUMENT, of_job=job_id, new_document=new)
 
 
 def get(link: Link, job_id: str) -> Row | None:
@@ -91,6 +127,11 @@ def driven_by(link: Link, worker: str) -> tuple[Job, ...]:
 def live_keys(link: Link) -> frozenset[str]:
     """Return the keys of the attempts that may have a native job."""
     return frozenset(f"{job_id}-{attempt}" for job_id, attempt in link.all(_LIVE))
+
+
+def ended_before(link: Link, at: float, limit: int) -> tuple[str, ...]:
+    """Return the ids of jobs that ended before a moment and are no run's tasks, oldest first."""
+    return tuple(job_id for (job_id,) in link.all(_ENDED_BEFORE, before=new_id(at), at=at, limit=limit))
 
 
 def remove(link: Link, job_id: str) -> bool:
@@ -133,9 +174,9 @@ def _row_of(new: NewJob) -> Row:
 
 def _check_parent(link: Link, run_id: str) -> None:
     """Refuse a task that comes after its run was cancelled: it would outlive the run."""
-    state = state_of(link, run_id)
-    if state in _CLOSED:
-        raise Conflict(f"run {run_id} is {state}: it takes no more tasks")
+    found = link.one(_PARENT, id=run_id)
+    if found is not None and State(found[0]) in _CLOSED:
+        raise Conflict(f"run {run_id} is {found[0]}: it takes no more tasks")
 
 
 @cache

@@ -17,6 +17,7 @@ from weft.states import State
 from weft.store.batches import batches, in_batch
 from weft.store.history import add_attempt, add_event
 from weft.store.link import Link, Prepared
+from weft.store.patience import Patience
 from weft.store.rows import Row, job_columns
 from weft.store.schema import LEASED, QUEUED, jobs
 
@@ -25,20 +26,30 @@ _UNTIL = bindparam("until", type_=Double)
 _NOW = bindparam("now", type_=Double)
 _MOST = bindparam("most", type_=Integer)
 
-# Skips the rows that another PostgreSQL client is claiming; SQLite has one writer at a time and ignores it.
+# Skips the rows that another PostgreSQL client is claiming; SQLite has one writer at a time and ignores it. Rows are
+# locked inside a WITH, which PostgreSQL runs once: elsewhere it may run a subquery again and lock more than the limit.
+_EXPIRED = (
+    select(jobs.c.id)
+    .where(LEASED, jobs.c.lease_until <= _NOW)
+    .order_by(jobs.c.lease_until)
+    .limit(_MOST)
+    .with_for_update(skip_locked=True)
+    .cte("expired")
+)
 _TAKE_OVER = Prepared(
     update(jobs)
-    .where(
-        jobs.c.id.in_(
-            select(jobs.c.id)
-            .where(LEASED, jobs.c.lease_until <= _NOW)
-            .order_by(jobs.c.lease_until)
-            .limit(_MOST)
-            .with_for_update(skip_locked=True)
-        )
-    )
+    .where(jobs.c.id.in_(select(_EXPIRED.c.id)))
     .values(lease_owner=_WORKER, lease_until=_UNTIL)
     .returning(*job_columns(jobs))
+)
+#: Leases that end later than any that is given now.
+_TOO_LONG = Prepared(
+    select(jobs.c.id, jobs.c.lease_until).where(LEASED, jobs.c.lease_until > bindparam("latest", type_=Double))
+)
+_EXPIRE = Prepared(
+    update(jobs)
+    .where(jobs.c.id == bindparam("of_job"), jobs.c.lease_until == bindparam("ends", type_=Double))
+    .values(lease_until=0.0)
 )
 #: A lease that ended at the beginning of time is free for anybody.
 _RELEASE = Prepared(update(jobs).where(LEASED, jobs.c.lease_owner == _WORKER).values(lease_until=0.0))
@@ -57,10 +68,14 @@ def claim(link: Link, worker: str, kinds: Collection[Kind], limit: int, *, now: 
     return tuple(row.job for row in rows)
 
 
-def take_over(link: Link, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
+def take_over(link: Link, worker: str, limit: int, *, now: float, until: float, patience: Patience) -> tuple[Job, ...]:
     """Lease at most ``limit`` jobs whose lease expired, longest ago first; state and attempt stay."""
     if limit < 1:
         return ()
+    seconds = until - now
+    too_long = [(job_id, float(ends)) for job_id, ends in link.all(_TOO_LONG, latest=until + seconds)]
+    for job_id, ends in patience.overdue(too_long, seconds):
+        link.put(_EXPIRE, of_job=job_id, ends=ends)
     rows = [Row._make(row) for row in link.all(_TAKE_OVER, worker=worker, until=until, now=now, most=limit)]
     for row in rows:
         add_event(link, row.id, row.attempt, at=now, message=f"worker {worker} took the job over")
@@ -96,10 +111,10 @@ def _claim(kinds: frozenset[Kind]) -> Prepared:
     """Each kind walks its own part of the index in order, so a claim costs the claim, however long the queue."""
     heads = [_head(kind).subquery() for kind in sorted(kinds)]
     merged = union_all(*(select(head.c.id, head.c.priority) for head in heads)).subquery()
-    chosen = select(merged.c.id).order_by(merged.c.priority.desc(), merged.c.id).limit(_MOST)
+    chosen = select(merged.c.id).order_by(merged.c.priority.desc(), merged.c.id).limit(_MOST).cte("chosen")
     return Prepared(
         update(jobs)
-        .where(jobs.c.id.in_(chosen), QUEUED)
+        .where(jobs.c.id.in_(select(chosen.c.id)), QUEUED)
         .values(
             state=State.INITIALIZING.value,
             attempt=jobs.c.attempt + 1,

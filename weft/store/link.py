@@ -6,10 +6,11 @@ request passes here. So each statement is a ``Prepared``: Core compiles it, for 
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
 from sqlalchemy import Engine, Executable
@@ -53,7 +54,7 @@ class Prepared:
 class Link:
     """One connection; used by one thread at a time."""
 
-    __slots__ = ("_driver", "_engine", "_errors", "_pooled")
+    __slots__ = ("_call", "_engine", "_errors", "_pipeline", "_pooled", "driver")
 
     def __init__(self, engine: Engine) -> None:
         """Connect.
@@ -67,11 +68,21 @@ class Link:
             self._pooled: PoolProxiedConnection = engine.raw_connection()
         except (self._errors, DBAPIError) as error:
             raise dialect.translated(_original(error)) from error
-        self._driver: Any = self._pooled.dbapi_connection
+        #: The driver's own connection.
+        self.driver: Any = self._pooled.dbapi_connection
+        self._pipeline: Any = None
+        self._call = dialect.executor_of(self.driver)
 
     def run(self, statement: Prepared, **params: Any) -> int:
         """Execute and return how many rows were changed."""
-        return int(self._execute(statement, params).rowcount)
+        cursor = self._execute(statement, params)
+        if self._pipeline is not None:
+            self._sync(self._pipeline)
+        return int(cursor.rowcount)
+
+    def put(self, statement: Prepared, **params: Any) -> None:
+        """Execute what cannot but succeed: inside ``together``, a failure may be raised by a later call."""
+        self._execute(statement, params)
 
     def all(self, statement: Prepared, **params: Any) -> list[Values]:
         """Return all rows."""
@@ -85,12 +96,13 @@ class Link:
         rows = self.all(statement, **params)
         return rows[0] if rows else None
 
-    def send(self, text: str) -> None:
+    def send(self, text: str) -> DBAPICursor:
         """Send a statement without parameters, such as COMMIT."""
         try:
-            self._driver.execute(text)
+            cursor: DBAPICursor = self.driver.execute(text)
         except self._errors as error:
             raise dialect.translated(error) from error
+        return cursor
 
     def begin(self) -> None:
         """Open a transaction that will write, waiting for the write of another process.
@@ -104,7 +116,7 @@ class Link:
         deadline = time.monotonic() + dialect.BUSY_SECONDS
         while True:
             try:
-                self._driver.execute(statement)
+                self.driver.execute(statement)
             except self._errors as error:
                 if not dialect.is_busy(error) or time.monotonic() > deadline:
                     raise dialect.translated(error) from error
@@ -112,10 +124,43 @@ class Link:
             else:
                 return
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is put without waiting for each answer; at the end, wait for all.
+
+        Only a server is far enough away for that to pay; with SQLite nothing is different.
+        """
+        if not self.is_remote:
+            yield
+            return
+        try:
+            with self.driver.pipeline() as self._pipeline:
+                yield
+        except self._errors as error:
+            raise dialect.translated(error) from error
+        finally:
+            self._pipeline = None
+
+    def _sync(self, pipeline: Any) -> None:
+        try:
+            pipeline.sync()
+        except self._errors as error:
+            raise dialect.translated(error) from error
+
     @property
     def in_transaction(self) -> bool:
         """Whether what was begun is still open."""
-        return dialect.in_transaction(self._driver)
+        return dialect.in_transaction(self.driver)
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the server went away while the connection was idle."""
+        return dialect.is_stale(self.driver)
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether each statement is a journey to a server."""
+        return not dialect.is_sqlite(self._engine)
 
     def close(self) -> None:
         """Close the connection, whatever its state."""
@@ -127,7 +172,7 @@ class Link:
         if constants:
             params.update(constants)
         try:
-            cursor: DBAPICursor = self._driver.execute(text, params)
+            cursor: DBAPICursor = self._call(text, params)
         except self._errors as error:
             raise dialect.translated(error) from error
         except UnicodeEncodeError as error:
@@ -136,31 +181,40 @@ class Link:
 
 
 def open_writer(engine: Engine) -> Link:
-    """Return a connection for transactions, which waits for its turn in ``Link.begin`` alone."""
+    """Return a connection for transactions; SQLite's waits for its turn in ``Link.begin`` alone."""
     link = Link(engine)
-    link.send(dialect.impatient_statement(engine))
+    link.send(dialect.writer_statement(engine))
     return link
 
 
 class Readers:
-    """Read connections: taken for one read and put back, as many as there are reads at once."""
+    """Read connections: taken for one read and put back, as many as there are reads at once.
+
+    With PostgreSQL there is a most, and a read that comes then waits for another one's end.
+    """
 
     def __init__(self, engine: Engine) -> None:
         """Nothing is opened yet."""
         self._engine = engine
         self._idle: deque[Link] = deque()
         self._open = True
+        most = dialect.most_readers(engine)
+        self._gate = nullcontext() if most is None else threading.BoundedSemaphore(most)
 
     @contextmanager
     def link(self) -> Iterator[Link]:
-        """Lend a connection; after an error it is closed instead of kept."""
-        link = self._take()
-        try:
-            yield link
-        except BaseException:
-            link.close()
-            raise
-        self._put(link)
+        """Lend a connection; after an error it is closed instead of kept.
+
+        :raises Unavailable: the database does not answer.
+        """
+        with self._gate:
+            link = self._take()
+            try:
+                yield link
+            except BaseException:
+                link.close()
+                raise
+            self._put(link)
 
     def close(self) -> None:
         """Close the idle ones now and the lent ones when they come back."""
@@ -170,12 +224,15 @@ class Readers:
                 self._idle.pop().close()
 
     def _take(self) -> Link:
-        try:
-            return self._idle.pop()
-        except IndexError:
-            link = Link(self._engine)
-            link.send(dialect.read_only_statement(self._engine))
-            return link
+        with suppress(IndexError):
+            while True:
+                link = self._idle.pop()
+                if not link.is_stale:
+                    return link
+                link.close()
+        link = Link(self._engine)
+        link.send(dialect.read_only_statement(self._engine))
+        return link
 
     def _put(self, link: Link) -> None:
         if self._open and len(self._idle) < _KEPT:

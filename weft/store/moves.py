@@ -13,10 +13,10 @@ from typing import Any
 from sqlalchemy import ColumnElement, Double, LargeBinary, Text, bindparam, func, null, select, update
 
 from weft.errors import Bug
-from weft.model import Handle, Job, JsonObject, StepResult, StoredOutput, Tail
+from weft.model import FileType, Handle, Job, JsonObject, StepResult, StoredOutput, Tail
 from weft.states import DRIVEN, TERMINAL, State, is_legal
 from weft.store.history import add_event, add_lines, save_tails, update_attempt
-from weft.store.jobs import get, state_of
+from weft.store.jobs import correct_types, get, state_of
 from weft.store.link import Link, Prepared
 from weft.store.rows import Row, job_columns, packed
 from weft.store.schema import is_in, jobs
@@ -98,6 +98,7 @@ def record(
     metadata: Mapping[str, str] | None = None,
     messages: Sequence[str] = (),
     tails: Sequence[Tail] = (),
+    types: Mapping[str, Mapping[str, FileType]] | None = None,
 ) -> bool:
     """Save what is known of the current attempt; False when the lease is lost. A repeated line is kept once."""
     found = link.one(_LEASED_ATTEMPT, of_job=job_id, worker=lease_owner)
@@ -105,9 +106,11 @@ def record(
         return False
     attempt = int(found[0])
     if handle is not None:
-        link.run(_SET_HANDLE, of_job=job_id, new_executor=handle.executor, new_native_id=handle.native_id)
+        link.put(_SET_HANDLE, of_job=job_id, new_executor=handle.executor, new_native_id=handle.native_id)
     update_attempt(link, job_id, attempt, handle=handle, steps=steps, metadata=metadata)
     save_tails(link, job_id, tails)
+    if types:
+        correct_types(link, job_id, types)
     if messages:
         add_lines(link, job_id, attempt, messages, at=now)
     return True

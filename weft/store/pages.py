@@ -2,7 +2,8 @@
 
 Every filter has an index that can lead. Where there are several, the rarest leads: each is counted up to a bound
 first, which costs microseconds, and the others are then checked on each row. SQLite would choose by guess, so what
-must not lead is hidden from its planner behind ``|| ''``, which PostgreSQL understands as well.
+must not lead is hidden from its planner behind ``|| ''``. PostgreSQL counts for itself, and guesses worse of what is
+hidden (measured: 35 ms instead of 4 for a page by tag), so it sees everything.
 """
 
 from __future__ import annotations
@@ -13,7 +14,10 @@ from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, literal, select
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import FromClause
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from weft import paging
 from weft.errors import InvalidRequest
@@ -216,5 +220,25 @@ def _first(statement: Select[Any], order: ColumnElement[str]) -> Select[Any]:
     return statement.order_by(order.desc()).limit(bindparam("most", type_=Integer))
 
 
+class _Hidden(FunctionElement[Any]):
+    """A column that no index may be used for, where the planner needs to be told."""
+
+    name = "hidden"
+    type = Text()
+    inherit_cache = True
+
+
+def _shown(element: _Hidden, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+def _behind_concatenation(element: _Hidden, compiler: SQLCompiler, **options: Any) -> str:
+    return f"{compiler.process(element.clauses, **options)} || ''"
+
+
+compiles(_Hidden)(_shown)
+compiles(_Hidden, "sqlite")(_behind_concatenation)
+
+
 def _hidden(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    return column.concat("")
+    return _Hidden(column)

@@ -44,7 +44,10 @@ class Row(NamedTuple):
     @property
     def job(self) -> Job:
         """The job, parsed."""
-        document = orjson.loads(self.document)
+        return self.job_with(orjson.loads(self.document))
+
+    def job_with(self, document: JsonObject) -> Job:
+        """Give the job to whoever has parsed its document already."""
         return Job(
             id=self.id,
             kind=Kind(self.kind),

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 import logging
 import secrets
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from weft.model import Attempt, Event, Handle, Job, JsonObject, Kind, NewJob, Principal, StepResult, StoredOutput, Tail
+from weft.model import (
+    Attempt,
+    Event,
+    FileType,
+    Handle,
+    Job,
+    JsonObject,
+    Kind,
+    NewJob,
+    Principal,
+    StepResult,
+    StoredOutput,
+    Tail,
+)
 from weft.states import State
 from weft.store import dialect, history, jobs, leases, moves, pages, tokens, workers
 from weft.store.bell import Bell
 from weft.store.link import Readers, open_writer
+from weft.store.notify import NotifyBell
 from weft.store.pages import Filters
+from weft.store.patience import Patience
 from weft.store.rows import Row
 from weft.store.upgrade import upgrade
 from weft.store.workers import WorkerInfo
@@ -42,17 +58,27 @@ class Store:
     nothing was changed, or at least nothing that anybody was told of.
     """
 
-    def __init__(self, url: str) -> None:
-        """Assign; ``start`` opens. ``url`` is SQLAlchemy's, such as ``sqlite:////path/weft.db``.
+    def __init__(self, url: str, *, monotonic: Callable[[], float] = time.monotonic) -> None:
+        """Assign; ``start`` opens.
 
-        :raises ValueError: a database in memory.
+        :param url: SQLAlchemy's, such as ``sqlite:////path/weft.db`` or ``postgresql://user:password@host/name``.
+        :param monotonic: seconds on a clock that is never set, for leases of a clock that was.
+
+        :raises ValueError: a database in memory, or of another make than SQLite and PostgreSQL.
+        :raises Unavailable: PostgreSQL's driver is not installed.
         """
         self._engine = dialect.open_engine(url)
         self._readers = Readers(self._engine)
         self.writer = Writer(partial(open_writer, self._engine), self._rang)
+        self._patience = Patience(monotonic)
         self._listeners: tuple[Callable[[], None], ...] = ()
         file = dialect.database_file(self._engine.url)
-        self._bell = None if file is None else Bell(file.parent / "wake", self._tell)
+        self._bell = NotifyBell(self._engine, self._tell) if file is None else Bell(file.parent / "wake", self._tell)
+
+    @property
+    def address(self) -> str:
+        """The database's URL without its password, for people and logs."""
+        return self._engine.url.render_as_string(hide_password=True)
 
     # Life
 
@@ -66,15 +92,13 @@ class Store:
         dialect.prepare_file(self._engine)
         upgrade(self._engine)
         self._readers = Readers(self._engine)
-        if self._bell is not None:
-            self._bell.start()
+        self._bell.start()
         self.writer.start()
 
     def stop(self) -> None:
         """Write what waits and close all connections. May be called twice."""
         self.writer.stop()
-        if self._bell is not None:
-            self._bell.stop()
+        self._bell.stop()
         self._readers.close()
         self._engine.dispose()
 
@@ -91,7 +115,7 @@ class Store:
         """Call ``listener`` (must be quick) after each commit that created, cancelled or re-queued a job.
 
         It is called in a thread of the store, and cannot write to the store there. Commits of other processes are
-        heard too, those on the same host.
+        heard too: with SQLite those on the same host, with PostgreSQL all.
         """
         self._listeners = (*self._listeners, listener)
 
@@ -172,6 +196,11 @@ class Store:
         with self._readers.link() as link:
             return jobs.children(link, run_id, states)
 
+    def ended_before(self, at: float, limit: int) -> tuple[str, ...]:
+        """Return the ids of at most ``limit`` jobs that ended before a moment and are no run's tasks, oldest first."""
+        with self._readers.link() as link:
+            return jobs.ended_before(link, at, limit)
+
     def delete(self, job_id: str) -> bool:
         """Remove a terminal job and all that is known of it; False when there is none such."""
         return self.writer.run(partial(jobs.remove, job_id=job_id))
@@ -184,7 +213,9 @@ class Store:
 
     def take_over(self, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
         """Jobs in DRIVEN states whose lease expired: same state, same attempt, new lease owner."""
-        return self.writer.run(partial(leases.take_over, worker=worker, limit=limit, now=now, until=until))
+        return self.writer.run(
+            partial(leases.take_over, worker=worker, limit=limit, now=now, until=until, patience=self._patience)
+        )
 
     def renew(self, worker: str, job_ids: Collection[str], *, until: float) -> frozenset[str]:
         """Extend leases; returns the ids that are still this worker's."""
@@ -264,10 +295,12 @@ class Store:
         metadata: Mapping[str, str] | None = None,
         messages: Sequence[str] = (),
         tails: Sequence[Tail] = (),
+        types: Mapping[str, Mapping[str, FileType]] | None = None,
     ) -> bool:
         """Save what is known of the current attempt without a move; False when the lease is lost.
 
-        A line that the attempt's system log already has is not written again.
+        A line that the attempt's system log already has is not written again. ``types`` (``inputs`` and
+        ``outputs`` -> path -> type) are written into the task's document.
         """
         return self.writer.run(
             partial(
@@ -280,6 +313,7 @@ class Store:
                 metadata=metadata,
                 messages=messages,
                 tails=tails,
+                types=types,
             )
         )
 
@@ -316,8 +350,7 @@ class Store:
     # The bell
 
     def _rang(self) -> None:
-        if self._bell is not None:
-            self._bell.ring()
+        self._bell.ring()
         self._tell()
 
     def _tell(self) -> None:

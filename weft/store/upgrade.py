@@ -21,9 +21,34 @@ def upgrade(engine: Engine) -> None:
     :raises Unavailable: the database cannot be written, or is of a newer weft than this one.
     """
     try:
-        with engine.begin() as connection:
+        with dialect.schema_change(engine) as connection:
             if revision(connection) != HEAD:
                 _run_alembic(connection)
+    except DBAPIError as error:
+        original = error.orig
+        raise dialect.translated(original if isinstance(original, Exception) else error) from error
+
+
+def migrate(address: str) -> tuple[str | None, str]:
+    """Bring a database to the newest schema and return the revisions that it had (None: it was empty) and has.
+
+    :raises Unavailable: like ``upgrade``.
+    """
+    engine = dialect.open_engine(address)
+    dialect.prepare_file(engine)
+    before = revision_of(engine)
+    upgrade(engine)
+    return before, HEAD
+
+
+def revision_of(engine: Engine) -> str | None:
+    """Return the revision that a database is at; None for an empty one.
+
+    :raises Unavailable: it cannot be read.
+    """
+    try:
+        with engine.connect() as connection:
+            return revision(connection)
     except DBAPIError as error:
         original = error.orig
         raise dialect.translated(original if isinstance(original, Exception) else error) from error

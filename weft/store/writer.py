@@ -3,26 +3,38 @@
 A caller hands over an operation and waits. The thread takes what waits, runs each operation in a savepoint of its
 own, commits once, and only then tells the callers. An operation that raises is undone alone. When the commit itself
 fails, nobody is told a success: every caller of the batch gets ``Unavailable``.
+
+Other processes write to PostgreSQL at the same time. Who loses a race for a row (a deadlock, an idempotency key) has
+its whole batch undone and done again: operations know nothing but their arguments and the database. Savepoints cost
+journeys to the server there, so a batch goes without them, and is done again with them when an operation raises.
 """
 
 from __future__ import annotations
 
 import logging
 import queue
+import random
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from weft.errors import Bug, Unavailable, WeftError
+from weft.store.dialect import Contended
 from weft.store.link import Link
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+#: What an operation returned, or what it raised.
+_Outcome = tuple[Any, Exception | None]
 
 #: Operations in one transaction: bounds how long another process waits, and how much one failure undoes.
 _BATCH = 256
+#: Tries of a batch that loses races with other processes, and the pause after the first one, in seconds.
+_TRIES = 8
+_PAUSE = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +125,7 @@ class Writer:
 
     def _write(self, batch: list[_Waiting]) -> None:
         try:
-            outcomes = self._transact(batch)
+            outcomes = self._transact_patiently(batch)
         except Exception as error:
             traceback = not isinstance(error, Unavailable)
             log.error("a transaction was not written: %s", error, exc_info=traceback, extra={"operations": len(batch)})
@@ -132,12 +144,53 @@ class Writer:
         if rings:
             self._ring()
 
-    def _transact(self, batch: list[_Waiting]) -> list[tuple[Any, Exception | None]]:
-        link = self._link = self._link or self._connect()
+    def _transact_patiently(self, batch: list[_Waiting]) -> list[_Outcome]:
+        """Write the batch, again and again while other processes are in the way.
+
+        :raises Contended: they always were.
+        """
+        for attempt in range(_TRIES):
+            try:
+                return self._transact(batch)
+            except Contended:
+                if attempt == _TRIES - 1 or self._link is None:
+                    raise
+                self._link.send("ROLLBACK")
+                time.sleep(random.uniform(0, _PAUSE * 2**attempt))  # noqa: S311 - so that two do not meet again
+        raise AssertionError("unreachable")
+
+    def _transact(self, batch: list[_Waiting]) -> list[_Outcome]:
+        link = self._fresh_link()
+        if link.is_remote:
+            outcomes = self._transact_whole(link, batch)
+            if outcomes is not None:
+                return outcomes
         link.begin()
         outcomes = [_attempt(link, waiting.operation) for waiting in batch]
         link.send("COMMIT")
         return outcomes
+
+    def _transact_whole(self, link: Link, batch: list[_Waiting]) -> list[_Outcome] | None:
+        """Write the batch without savepoints; None when an operation failed, and nothing is written."""
+        try:
+            with link.together():
+                link.begin()
+                outcomes: list[_Outcome] = [(waiting.operation(link), None) for waiting in batch]
+                end: Any = link.send("COMMIT")
+        except Exception as error:
+            if isinstance(error, Unavailable) or not link.in_transaction:
+                raise
+            link.send("ROLLBACK")
+            return None
+        if end.statusmessage != "COMMIT":  # PostgreSQL's answer where an error was overlooked
+            raise Bug("a transaction was rolled back at its end")
+        return outcomes
+
+    def _fresh_link(self) -> Link:
+        if self._link is not None and self._link.is_stale:
+            self._drop_link()
+        link = self._link = self._link or self._connect()
+        return link
 
     def _drop_link(self) -> None:
         """Close the connection, which undoes what is open; the next batch gets a fresh one."""
@@ -152,7 +205,7 @@ class Writer:
             log.exception("a listener failed")
 
 
-def _attempt(link: Link, operation: Callable[[Link], Any]) -> tuple[Any, Exception | None]:
+def _attempt(link: Link, operation: Callable[[Link], Any]) -> _Outcome:
     """Run one operation in its savepoint.
 
     :raises Exception: the whole transaction is gone (a full disk does that), so nothing of the batch may count.

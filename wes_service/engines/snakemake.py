@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from weft.config import Settings
 from weft.errors import InvalidRequest
 from weft.model import JsonObject, Run, Step
 from weft.ports import Capabilities, EngineInfo, EngineParameter
+from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, is_inside, read_outcome
 from wes_service.engines.snakemake_parameters import ALLOWED, read_parameters
 
-#: Where weft's packages are, before anything else of the same name (PyPI has another ``wes_service``).
-PACKAGES = str(Path(__file__).resolve().parents[2])
 #: The module that the warm host preloads; see ``executors.engine``.
 CHILD = "wes_service.engines.snakemake_child"
-#: Stands for an image where tasks run on the host and no image is used.
-HOST_IMAGE = "host"
-#: The key of ``backend_parameters`` that an executor may understand for a wall time in seconds.
-TIME_LIMIT = "time_limit"
-#: An outcome that is larger than this was not written by the engine.
-_LARGEST_OUTCOME = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,41 +55,28 @@ class SnakemakeEngine:
                 )
 
     def step(self, run: Run, work: Path, outcome: Path, tes_url: str, token_file: Path) -> Step:
-        """Write the request beside ``outcome`` and return the command that runs it in ``work``.
-
-        The request goes by a file, because parameters may be larger than an argument and may be secret.
-        """
-        request = outcome.with_name("request.json")
-        request.write_text(json.dumps(_document(run)))
-        given = {
-            "--request": str(request),
-            "--outcome": str(outcome),
-            "--tes": tes_url,
-            "--token-file": str(token_file),
-            "--run-id": work.parent.name,
-            "--default-image": self.default_image,
-            "--weft-image": self.weft_image,
-            "--python": self.python if self.weft_image == HOST_IMAGE else "python3",
-            "--time-limit-parameter": self.time_limit_parameter,
-        }
-        options = [word for name, value in given.items() if value is not None for word in (name, value)]
-        return Step(
-            image=HOST_IMAGE,
-            command=(self.python, "-m", CHILD, *options),
-            workdir=str(work),
-            env={"PYTHONPATH": PACKAGES},
+        """Write the request beside ``outcome`` and return the command that runs it in ``work``."""
+        return engine_step(
+            CHILD,
+            run,
+            work=work,
+            outcome=outcome,
+            tes_url=tes_url,
+            token_file=token_file,
+            python=self.python,
+            given={
+                "--default-image": self.default_image,
+                "--weft-image": self.weft_image,
+                "--python": self.python if self.weft_image == HOST_IMAGE else "python3",
+                "--time-limit-parameter": self.time_limit_parameter,
+            },
         )
 
     def outputs(self, outcome: Path) -> JsonObject:
         """Read ``{"files": [relative path, …]}``; what is not of that form was not written by the engine: no files."""
-        try:
-            if outcome.is_symlink() or outcome.stat().st_size > _LARGEST_OUTCOME:
-                return {"files": []}
-            document = json.loads(outcome.read_bytes())
-        except (OSError, ValueError):
-            return {"files": []}
+        document = read_outcome(outcome)
         files = document.get("files") if isinstance(document, dict) else None
-        return {"files": [name for name in files if _is_inside(name)] if isinstance(files, list) else []}
+        return {"files": [name for name in files if is_inside(name)] if isinstance(files, list) else []}
 
 
 def create(settings: Settings, capabilities: Capabilities | None = None) -> SnakemakeEngine:
@@ -121,18 +99,3 @@ def _versions(version: str) -> tuple[str, ...]:
     """Give the spellings by which clients ask for this version: 9.27.1 is also 9.27 and 9."""
     parts = version.split(".")
     return tuple(dict.fromkeys(".".join(parts[:count]) for count in (1, 2, len(parts))))
-
-
-def _document(run: Run) -> dict[str, Any]:
-    return {
-        "workflow_url": run.workflow_url,
-        "workflow_params": run.workflow_params,
-        "workflow_engine_parameters": dict(run.workflow_engine_parameters),
-    }
-
-
-def _is_inside(name: object) -> bool:
-    if not isinstance(name, str) or not name or "\0" in name:
-        return False
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts

@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from snakemake.api import SnakemakeApi, WorkflowApi
@@ -45,15 +45,22 @@ from snakemake.workflow import Workflow
 
 from weft.errors import InvalidRequest
 from wes_service.engines import snakemake_tes
+from wes_service.engines.program import (
+    CANCELLED,
+    BadRequest,
+    Cancelled,
+    Rehearsal,
+    Tes,
+    find_workflow,
+    interrupt,
+    made,
+    read_options,
+    tes_client,
+    write_outcome,
+)
 from wes_service.engines.snakemake_parameters import WITHOUT_EFFECT, read_parameters
-from wes_service.engines.snakemake_tes import Cancelled, ExecutorSettings, Place, Tes, interrupt
-from wes_service.engines.tes_client import JsonObject, TesClient
-
-CANCELLED = 128 + signal.SIGTERM
-
-
-class BadRequest(Exception):
-    """The run cannot begin; the text is for its submitter."""
+from wes_service.engines.snakemake_tes import ExecutorSettings, Place
+from wes_service.engines.tes_client import JsonObject
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +74,7 @@ class Request:
 
 def main(argv: Sequence[str]) -> int:
     """Run a workflow as ``argv`` (without the program's name) says; return its exit code."""
-    options = _options(argv)
+    options = read_options("snakemake_child", argv)
     signal.signal(signal.SIGTERM, interrupt)
     sys.argv = ["snakemake", "--snakefile", "…", "--executor", "weft"]
     files: list[str] = []
@@ -81,21 +88,7 @@ def main(argv: Sequence[str]) -> int:
         print("Cancelled.", file=sys.stderr)
         return CANCELLED
     finally:
-        _write_outcome(options.outcome, files)
-
-
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="snakemake_child", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--request", type=Path, required=True)
-    parser.add_argument("--outcome", type=Path, required=True)
-    parser.add_argument("--tes", required=True, help="unix:///path or http://host:port")
-    parser.add_argument("--token-file", type=Path)
-    parser.add_argument("--run-id", required=True)
-    parser.add_argument("--default-image")
-    parser.add_argument("--weft-image")
-    parser.add_argument("--python", default=sys.executable)
-    parser.add_argument("--time-limit-parameter")
-    return parser.parse_args(argv)
+        write_outcome(options.outcome, {"files": sorted(files)})
 
 
 def read_request(document: Mapping[str, Any]) -> Request:
@@ -108,9 +101,8 @@ def read_request(document: Mapping[str, Any]) -> Request:
 
 
 def _place(options: argparse.Namespace, request: Request) -> Place:
-    token = options.token_file.read_text().strip() if options.token_file else None
     return Place(
-        client=TesClient(options.tes, token),
+        client=tes_client(options),
         run_id=options.run_id,
         work=Path.cwd(),
         default_image=options.default_image,
@@ -121,18 +113,12 @@ def _place(options: argparse.Namespace, request: Request) -> Place:
     )
 
 
-def _write_outcome(path: Path, files: Sequence[str]) -> None:
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps({"files": sorted(files)}))
-    temporary.replace(path)
-
-
 # -- one workflow ----------------------------------------------------------------------------------------------------
 
 
 def run(request: Request, place: Place, files: list[str]) -> int:
     """Run the workflow; add the files of its targets to ``files``, also when it fails half way."""
-    snakefile = find_snakefile(request.workflow_url, place.work)
+    snakefile = find_workflow(request.workflow_url, place.work)
     parameters = request.parameters
     for name in sorted(WITHOUT_EFFECT & {name for name, value in parameters.items() if value}):
         print(f"engine parameter {name} has no effect: each job runs in a container of its own", file=sys.stderr)
@@ -169,23 +155,6 @@ def _print_problem(api: Any, error: Exception) -> None:
         print(f"{type(error).__name__}{place}:\n{words}", file=sys.stderr)
 
 
-def find_snakefile(workflow_url: str, work: Path) -> Path:
-    """Return the workflow's file; ``./Snakefile`` and ``Snakefile#fragment`` are the same as ``Snakefile``.
-
-    :raises BadRequest: nothing of that name was attached; lists what was.
-    """
-    wanted = PurePosixPath(workflow_url.partition("#")[0])
-    found = work / wanted
-    if not wanted.is_absolute() and ".." not in wanted.parts and found.is_file():
-        return found
-    names = sorted(str(path.relative_to(work)) for path in work.rglob("*") if path.is_file())
-    attached = [name for name in names if not name.startswith((".weft/", ".snakemake/"))]
-    raise BadRequest(
-        f"workflow_url {workflow_url!r} is none of the attached files: "
-        + (", ".join(attached[:50]) if attached else "nothing was attached")
-    )
-
-
 def _open(api: Any, snakefile: Path, request: Request, place: Place) -> Any:
     parameters = request.parameters
     configfiles = [*map(Path, parameters.get("configfiles", ())), *_params_file(request.config, place.work)]
@@ -194,7 +163,7 @@ def _open(api: Any, snakefile: Path, request: Request, place: Place) -> Any:
         resource_settings=resource_settings(parameters),
         config_settings=ConfigSettings(config=parameters.get("config", {}), configfiles=configfiles),
         storage_settings=StorageSettings(notemp=parameters.get("notemp", False)),
-        workflow_settings=WorkflowSettings(runtime_source_cache_path=_made(place.work / ".snakemake" / "sources")),
+        workflow_settings=WorkflowSettings(runtime_source_cache_path=made(place.work / ".snakemake" / "sources")),
     )
 
 
@@ -202,14 +171,9 @@ def _params_file(config: JsonObject, work: Path) -> list[Path]:
     """Write ``workflow_params`` where the Snakemake inside a task finds them too; an argument list may be too short."""
     if not config:
         return []
-    path = _made(work / ".snakemake" / "weft") / "params.json"
+    path = made(work / ".snakemake" / "weft") / "params.json"
     path.write_text(json.dumps(config))
     return [path]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def resource_settings(parameters: Mapping[str, Any]) -> Any:
@@ -283,26 +247,6 @@ def target_files(workflow: WorkflowApi, work: Path) -> Iterator[str]:
 # -- the primed parent -----------------------------------------------------------------------------------------------
 
 
-class _Rehearsal:
-    """A TES where every task is complete as soon as it is created."""
-
-    def __init__(self, product: Path) -> None:
-        self._product = product
-
-    def create(self, task: Mapping[str, Any], *, key: str) -> str:
-        self._product.touch()
-        return "rehearsal"
-
-    def get(self, task_id: str, *, view: str = "FULL") -> JsonObject:
-        return {"id": task_id, "state": "COMPLETE"}
-
-    def list(self, **_query: Any) -> tuple[list[JsonObject], None]:
-        return [self.get("rehearsal")], None
-
-    def cancel(self, task_id: str) -> None:
-        """Nothing runs."""
-
-
 def prime() -> None:
     """Run a workflow of one job that does nothing, so that a fork of this process need not import or build anything.
 
@@ -312,7 +256,7 @@ def prime() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         (work / "Snakefile").write_text("rule prime:\n    output: 'primed'\n    threads: 1\n    shell: 'true'\n")
-        client: Tes = _Rehearsal(work / "primed")
+        client: Tes = Rehearsal((work / "primed").touch)
         os.chdir(work)
         sink = sys.stderr
         try:

@@ -1,15 +1,11 @@
-"""Translate one Snakemake job into the words of a TES task, and a failed task into words for people. Pure."""
+"""Translate one Snakemake job into the words of a TES task. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from wes_service.engines.tes_client import JsonObject
-
-#: How much of a failed task's stderr is shown.
-TAIL = 4000
 
 #: $1 shell, $2 its prefix, $3 the command, $4 the command for plain sh. Busybox's sh knows pipefail, dash does not.
 LAUNCHER = """\
@@ -90,19 +86,3 @@ def thread_environment(job: Any) -> dict[str, str]:
     variables = dict.fromkeys(THREAD_VARIABLES, str(job.threads))
     tmpdir = job.resources.get("tmpdir")
     return {**variables, **dict.fromkeys(TMP_VARIABLES, str(tmpdir))} if tmpdir else variables
-
-
-def explain(head: str, logs: Sequence[Any]) -> str:
-    """Put into words why a task failed, from the last entry of its ``logs`` (``tesTaskLog``)."""
-    if not logs:
-        return f"{head}."
-    last = logs[-1]
-    failed: JsonObject = next((step for step in reversed(last.get("logs") or ()) if step.get("exit_code")), {})
-    lines = [f"{head}, exit code {failed['exit_code']}." if failed else f"{head}."]
-    lines += [str(line) for line in last.get("system_logs") or ()]
-    for name in ("stderr", "stdout"):
-        text = str(failed.get(name) or "").rstrip()[-TAIL:]
-        if text:
-            lines.append(f"Its {name}:\n{text}")
-            break
-    return "\n".join(lines)

@@ -1,36 +1,12 @@
-"""Read the engine parameters of a Snakemake run by an allow-list. Pure: nothing of Snakemake is imported here.
-
-A parameter is named as on Snakemake's command line, with or without the leading dashes. A flag is given by null,
-an empty text or "true". A list is given as a JSON list or as words with white space between them.
-"""
+"""What a run may ask of Snakemake by its engine parameters. Pure: nothing of Snakemake is imported here."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from weft.errors import InvalidRequest
-
-Reader = Callable[[Any], Any]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parameter:
-    """One name of the allow-list."""
-
-    name: str
-    #: In service-info: "int", "boolean", "list", "object".
-    type: str
-    default: str
-    read: Reader
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, bool) or (number := int(str(value))) < 1:
-        raise ValueError("a whole number of at least 1")
-    return number
+from wes_service.engines.parameters import Parameter, count, flag, parameters, read_by, texts
 
 
 def _count_or_zero(value: Any) -> int:
@@ -40,23 +16,7 @@ def _count_or_zero(value: Any) -> int:
 
 
 def _cores(value: Any) -> int | None:
-    return None if str(value).strip() == "all" else _count(value)
-
-
-def _flag(value: Any) -> bool:
-    words = {"": True, "true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-    try:
-        return True if value is None else words[str(value).strip().lower()]
-    except KeyError:
-        raise ValueError("a flag: true, false or nothing") from None
-
-
-def _list(value: Any) -> list[str]:
-    if isinstance(value, str):
-        value = json.loads(value) if value.lstrip().startswith("[") else value.split()
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value) or not value:
-        raise ValueError("a JSON list of texts, or words with white space between them")
-    return value
+    return None if str(value).strip() == "all" else count(value)
 
 
 def _pairs(value: Any) -> dict[str, Any]:
@@ -65,7 +25,7 @@ def _pairs(value: Any) -> dict[str, Any]:
         if value.lstrip().startswith("{"):
             value = json.loads(value)
         else:
-            value = {name: _scalar(text) for name, text in (word.split("=", 1) for word in _list(value))}
+            value = {name: _scalar(text) for name, text in (word.split("=", 1) for word in texts(value))}
     if not isinstance(value, dict) or not value:
         raise ValueError("a JSON object, or words k=v")
     return value
@@ -79,7 +39,7 @@ def _scalar(text: str) -> Any:
 
 
 def _rule_counts(value: Any) -> dict[str, int]:
-    return {rule: _count(number) for rule, number in _pairs(value).items()}
+    return {rule: count(number) for rule, number in _pairs(value).items()}
 
 
 def _rule_resources(value: Any) -> dict[str, dict[str, Any]]:
@@ -98,45 +58,41 @@ def _rule_resources(value: Any) -> dict[str, dict[str, Any]]:
 
 def _triggers(value: Any) -> list[str]:
     known = {"code", "input", "mtime", "params", "software-env"}
-    if set(words := _list(value)) - known:
+    if set(words := texts(value)) - known:
         raise ValueError("some of " + ", ".join(sorted(known)))
     return words
 
 
-def _parameters(*rows: tuple[str, str, str, Reader]) -> dict[str, Parameter]:
-    return {name: Parameter(name=name, type=kind, default=default, read=read) for name, kind, default, read in rows}
-
-
 #: What a run may ask of Snakemake (the names of its command line, https://snakemake.readthedocs.io/en/stable/executing/cli.html).
-ALLOWED: Mapping[str, Parameter] = _parameters(
+ALLOWED: Mapping[str, Parameter] = parameters(
     ("cores", "int", "all", _cores),
-    ("jobs", "int", "", _count),
-    ("targets", "list", "", _list),
+    ("jobs", "int", "", count),
+    ("targets", "list", "", texts),
     ("config", "object", "", _pairs),
-    ("configfiles", "list", "", _list),
-    ("forceall", "boolean", "false", _flag),
-    ("force", "boolean", "false", _flag),
-    ("forcerun", "list", "", _list),
-    ("until", "list", "", _list),
-    ("omit-from", "list", "", _list),
-    ("keep-going", "boolean", "false", _flag),
-    ("rerun-incomplete", "boolean", "true", _flag),
+    ("configfiles", "list", "", texts),
+    ("forceall", "boolean", "false", flag),
+    ("force", "boolean", "false", flag),
+    ("forcerun", "list", "", texts),
+    ("until", "list", "", texts),
+    ("omit-from", "list", "", texts),
+    ("keep-going", "boolean", "false", flag),
+    ("rerun-incomplete", "boolean", "true", flag),
     ("rerun-triggers", "list", "", _triggers),
     ("retries", "int", "0", _count_or_zero),
     ("latency-wait", "int", "1", _count_or_zero),
-    ("dry-run", "boolean", "false", _flag),
+    ("dry-run", "boolean", "false", flag),
     ("default-resources", "object", "", _pairs),
     ("resources", "object", "", _pairs),
     ("set-resources", "object", "", _rule_resources),
     ("set-threads", "object", "", _rule_counts),
-    ("max-threads", "int", "", _count),
-    ("notemp", "boolean", "false", _flag),
-    ("printshellcmds", "boolean", "false", _flag),
-    ("verbose", "boolean", "false", _flag),
+    ("max-threads", "int", "", count),
+    ("notemp", "boolean", "false", flag),
+    ("printshellcmds", "boolean", "false", flag),
+    ("verbose", "boolean", "false", flag),
     # Taken, because clients send them by habit, and without effect: every job has a container of its own.
-    ("use-conda", "boolean", "false", _flag),
-    ("use-singularity", "boolean", "false", _flag),
-    ("use-apptainer", "boolean", "false", _flag),
+    ("use-conda", "boolean", "false", flag),
+    ("use-singularity", "boolean", "false", flag),
+    ("use-apptainer", "boolean", "false", flag),
 )
 WITHOUT_EFFECT = frozenset({"use-conda", "use-singularity", "use-apptainer"})
 _SPELLINGS = {
@@ -166,20 +122,4 @@ def read_parameters(given: Mapping[str, Any]) -> dict[str, Any]:
 
     :raises InvalidRequest: an unknown name (the message lists the known ones), or a value that cannot be read.
     """
-    return dict(_read_one(name, value) for name, value in given.items())
-
-
-def _read_one(name: str, value: Any) -> tuple[str, Any]:
-    field = f"workflow_engine_parameters.{name}"
-    bare = name.lstrip("-").replace("_", "-")
-    known = ALLOWED.get(_SPELLINGS.get(bare, bare))
-    if known is None:
-        raise InvalidRequest(
-            f"unknown engine parameter {name!r} for snakemake",
-            field=field,
-            remedy="allowed are " + ", ".join(sorted(ALLOWED)),
-        )
-    try:
-        return known.name, known.read(value)
-    except (ValueError, TypeError) as error:
-        raise InvalidRequest(f"engine parameter {name!r} cannot be {value!r}: {error}", field=field) from error
+    return read_by(ALLOWED, _SPELLINGS, given, "snakemake")

@@ -20,13 +20,12 @@ import signal
 import sys
 import threading
 import time
-import types
 import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from snakemake.benchmark import BenchmarkRecord, write_benchmark_records
 from snakemake.logging import logger
@@ -36,17 +35,17 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
 
+from wes_service.engines.program import Tes, create_patiently, explain, interrupt
 from wes_service.engines.snakemake_job import (
     LAUNCHER,
     SNAKEMAKE,
     CannotRun,
     container_of,
-    explain,
     is_plain_shell,
     resources_of,
     thread_environment,
 )
-from wes_service.engines.task_watch import PATIENCE, Lister, TaskWatch
+from wes_service.engines.task_watch import TaskWatch
 from wes_service.engines.tes_client import JsonObject, TesRefused, TesUnavailable
 
 common_settings = CommonSettings(
@@ -58,14 +57,6 @@ common_settings = CommonSettings(
 
 #: A single argument may have 128 KiB (``MAX_ARG_STRLEN``); longer scripts go through a file.
 LONGEST_ARGUMENT = 100_000
-
-
-class Tes(Lister, Protocol):
-    """The part of ``TesClient`` that is used here."""
-
-    def create(self, task: Mapping[str, Any], *, key: str) -> str:
-        """Create a task, once a key; return its id."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,16 +91,6 @@ class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
     """What the engine hands to its executor."""
 
     place: Place | None = None
-
-
-class Cancelled(KeyboardInterrupt):
-    """SIGTERM arrived: Snakemake's scheduler cancels its executor and stops."""
-
-
-def interrupt(signal_number: int, frame: types.FrameType | None) -> None:
-    """Handle the first SIGTERM; the next ones find the end already under way."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Cancelled
 
 
 def speak_plainly(record: logging.LogRecord) -> bool:
@@ -214,28 +195,21 @@ class Executor(RealExecutor):  # type: ignore[misc]
     def _submit(self, job: Any) -> bool:
         info = SubmittedJobInfo(job=job)
         started = time.time()
+        job.register()  # incomplete before a task can write: a death in between is then no success
         try:
-            task_id = self._create(self._task(job), key=f"{self._session}-{job.jobid}-{job.attempt}")
+            task_id = create_patiently(
+                self.place.client,
+                self._task(job),
+                key=f"{self._session}-{job.jobid}-{job.attempt}",
+                say=self.logger.info,
+            )
         except (CannotRun, TesRefused, TesUnavailable) as error:
             self.logger.error(f"Job {job.jobid} ({job.name}) could not be sent to TES: {error}")
             self.report_job_error(info)
             return False
-        self.report_job_submission(info)
+        self.report_job_submission(info, register_job=False)
         self._watch.add(task_id, lambda task, state: self._ended(info, task, state, started))
         return True
-
-    def _create(self, task: Mapping[str, Any], *, key: str) -> str:
-        give_up = time.monotonic() + PATIENCE
-        pause = 0.1
-        while True:
-            try:
-                return self.place.client.create(task, key=key)
-            except TesUnavailable as error:
-                if time.monotonic() > give_up:
-                    raise
-                self.logger.info(f"Waiting for TES: {error}")
-                time.sleep(pause)
-                pause = min(5.0, pause * 2)
 
     def _task(self, job: Any) -> JsonObject:
         """Give the TES task document of ``job`` and prepare the folder for it."""

@@ -113,6 +113,9 @@ class TesClient:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise TesUnavailable(f"TES does not answer: {error}") from error
+        except BaseException:  # a signal came between the request and its answer: the next request must not get that
+            self.close()
+            raise
         if status >= 500 or status == 429:
             raise TesUnavailable(f"TES answers {status}: {_message(answer)}")
         if status >= 400:

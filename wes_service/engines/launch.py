@@ -1,0 +1,85 @@
+"""What the engines' ports share: the command that runs an engine's program, and how its outcome is read."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from weft.model import JsonObject, Run, Step
+
+#: Where weft's packages are, before anything else of the same name (PyPI has another ``wes_service``).
+PACKAGES = str(Path(__file__).resolve().parents[2])
+#: Stands for an image where tasks run on the host and no image is used.
+HOST_IMAGE = "host"
+#: The key of ``backend_parameters`` that an executor may understand for a wall time in seconds.
+TIME_LIMIT = "time_limit"
+#: The key of ``backend_parameters`` that an executor may understand for a network.
+NETWORK = "network"
+#: An outcome that is larger than this was not written by the engine.
+_LARGEST_OUTCOME = 64 << 20
+
+
+def engine_step(
+    child: str,
+    run: Run,
+    *,
+    work: Path,
+    outcome: Path,
+    tes_url: str,
+    token_file: Path,
+    python: str = sys.executable,
+    given: Mapping[str, str | None],
+) -> Step:
+    """Write the request beside ``outcome`` and return the command that runs it in ``work``.
+
+    The request goes by a file, because parameters may be larger than an argument and may be secret.
+
+    :param child: the module of the engine's program (``wes_service.engines.program.read_options``).
+    :param given: more options of that program.
+    """
+    request = outcome.with_name("request.json")
+    request.write_text(json.dumps(_document(run)))
+    all_given = {
+        "--request": str(request),
+        "--outcome": str(outcome),
+        "--tes": tes_url,
+        "--token-file": str(token_file),
+        "--run-id": work.parent.name,
+        **given,
+    }
+    options = [word for name, value in all_given.items() if value is not None for word in (name, value)]
+    return Step(
+        image=HOST_IMAGE,
+        command=(python, "-m", child, *options),
+        workdir=str(work),
+        env={"PYTHONPATH": PACKAGES},
+    )
+
+
+def read_outcome(outcome: Path) -> Any:
+    """Return the document of an outcome; None where it cannot be what the engine wrote."""
+    try:
+        if outcome.is_symlink() or outcome.stat().st_size > _LARGEST_OUTCOME:
+            return None
+        return json.loads(outcome.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def is_inside(name: object) -> bool:
+    """Tell whether a name in an outcome stays below the run's folder."""
+    if not isinstance(name, str) or not name or "\0" in name:
+        return False
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts
+
+
+def _document(run: Run) -> JsonObject:
+    return {
+        "workflow_url": run.workflow_url,
+        "workflow_params": run.workflow_params,
+        "workflow_engine_parameters": dict(run.workflow_engine_parameters),
+    }

@@ -11,9 +11,10 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 from urllib.parse import urlsplit
 
+from weft import explanation
 from weft.clock import Clock
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge
-from weft.folders import AttemptFolder, Folders
+from weft.folders import AttemptFolder, Folders, log_path
 from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
 from weft.paths import relative_name
 from weft.ports import Engine, Root
@@ -23,11 +24,16 @@ from weft.staging.stagers import Stagers
 from weft.staging.transfer import prepare
 from weft.states import DRIVEN, State
 from weft.store.store import Store
+from weft.tails import read_tail
 
 #: Jobs run as users of their own from this range, so that no two share files; nobody has an account there.
 FIRST_UID = 600_100_000
 UIDS = 99_999_999
 _OUTCOME = "outcome.json"
+#: Tasks that explain why their run failed, how many of them are told, and how much of a stderr is looked at.
+_FAILED = (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
+_MOST_REASONS = 5
+_TAIL_BYTES = 10_000
 
 
 def uid_of(job: Job, run_as: int | None = None) -> int | None:
@@ -160,12 +166,22 @@ class RunPreparation:
         return replace(run, workflow_url=f"{name}#{parts.fragment}" if parts.fragment else name)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
-        """Read the engine's output object."""
+        """Read the engine's output object, and of a run that failed, say why."""
         engine = self.engines.get(job.run.workflow_engine)
         outcome = AttemptFolder(work.folder).engine / _OUTCOME
-        if engine is None or not outcome.is_file():
-            return Collected()
-        return Collected(run_outputs=engine.outputs(outcome))
+        return Collected(
+            run_outputs=engine.outputs(outcome) if engine is not None and outcome.is_file() else None,
+            messages=self._reasons(job, work) if best_effort else (),
+        )
+
+    def _reasons(self, job: Job, work: Submission) -> tuple[str, ...]:
+        failed = self.store.children(job.id, _FAILED)[-_MOST_REASONS:]
+        if not failed:
+            stderr = read_tail(log_path(work.folder, work.mounts, work.steps, 0, "stderr"), _TAIL_BYTES)
+            return (explanation.of_engine(stderr),)
+        attempts, tails = self.store.attempts(failed), self.store.tails_of(failed)
+        tasks = [task for task in map(self.store.get, failed) if task is not None]
+        return tuple(explanation.of_task(task, attempts[task.id], tails[task.id]) for task in tasks)
 
     def close(self, job: Job) -> None:
         """End the token and every task that the engine left behind."""

@@ -197,7 +197,7 @@ class Worker:
                 drive.job = job
             if drive.stage is Stage.PREPARING:
                 self._submit_duty(drive.cancel, drive)
-            else:
+            elif drive.retry_at <= self.means.clock():
                 self._run(drive, drive.cancel)
 
     def _look(self) -> None:

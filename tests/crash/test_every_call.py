@@ -13,6 +13,7 @@ import pytest
 
 from tests.builders import a_new_job, a_step, a_task
 from tests.crash.world import Death, Held, Life, World
+from weft.errors import Unavailable
 from weft.folders import AttemptFolder
 from weft.model import FileType, Input, Job, Kind, Output, Task
 from weft.preparation import Preparation, Prepared
@@ -224,3 +225,19 @@ def test_a_worker_that_was_paused_while_it_prepared_clears_what_came_too_late(wo
     preparations[Kind.TASK] = Meanwhile(preparations[Kind.TASK], the_other_does_it_all)
     world.turn(paused, 2)
     assert world.assert_the_promise([job_id]) == {job_id: State.COMPLETE}
+
+
+def test_a_backend_that_is_away_is_not_asked_to_cancel_again_and_again(worlds: Callable[[int], World]) -> None:
+    world = worlds(0)
+    job_id = world.store.create(a_new_job(task=a_task(steps=(a_step(command=("sleep", "1000")),)))).id
+    worker = world.new_worker(Life())
+    world.turn(worker, 2)
+    executor = worker.executors["scripted"]
+    for _ in range(4):
+        executor.fail_at("cancel", Unavailable("the backend is away"))  # type: ignore[attr-defined]
+    world.store.request_cancel(job_id, now=world.now)
+    world.turn(worker, 10)
+    asked = [name for name, _ in executor.calls if name == "cancel"]  # type: ignore[attr-defined]
+    assert len(asked) == 4, "after pauses of 1, 2 and 5 seconds"
+    world.turn(worker, 20)
+    assert world.assert_the_promise([job_id]) == {job_id: State.CANCELED}

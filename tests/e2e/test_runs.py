@@ -82,6 +82,17 @@ def test_a_failing_rule_fails_the_run_and_says_which(weft: LiveWeft) -> None:
     assert (task["name"], task["exit_code"]) == ("bad", 7)
     assert requests.get(task["stderr"], timeout=30).text == "because\n"
     assert "because" in requests.get(run["run_log"]["stderr"], timeout=30).text
+    why = "".join(run["run_log"]["system_logs"])
+    assert f"task {task['id']} (bad) ended in EXECUTOR_ERROR with exit code 7; its stderr ends:\nbecause" in why
+
+
+def test_a_workflow_that_cannot_be_read_is_explained_by_the_engines_own_words(weft: LiveWeft) -> None:
+    run = weft.wait_run(submit(weft, b"rule bad:\n    outputt: 'x'\n"))
+    assert run["state"] == "EXECUTOR_ERROR"
+    why = "".join(run["run_log"]["system_logs"])
+    assert "the engine failed and none of its tasks did; its stderr ends:" in why
+    assert "outputt" in why
+    assert "Traceback" not in why
 
 
 def test_a_workflow_that_is_not_attached_fails_the_run_in_words(weft: LiveWeft) -> None:

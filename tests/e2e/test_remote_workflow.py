@@ -1,0 +1,63 @@
+"""A workflow that is named by URL: fetched by weft through the guarded client, never by the engine."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.live import LiveWeft
+
+FORM = {"workflow_type": "Snakemake", "workflow_type_version": "9", "workflow_params": "{}"}
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        return None
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """A server that has one Snakefile; its ``host:port``."""
+    pages = tmp_path / "pages"
+    pages.mkdir()
+    (pages / "hello.smk").write_text("rule hello:\n    output: 'hello.txt'\n    shell: 'echo hello > {output}'\n")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(pages)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def weft(web: str, start_weft: Callable[..., LiveWeft]) -> LiveWeft:
+    return start_weft("--executor", "process", env={"WEFT_FETCH__ALLOW_HOSTS": json.dumps([web])})
+
+
+def test_a_workflow_by_url_is_fetched_and_run(weft: LiveWeft, web: str) -> None:
+    run = weft.wait_run(weft.submit_run(FORM | {"workflow_url": f"http://{web}/hello.smk"}, {}))
+    assert run["state"] == "COMPLETE", run
+    (url,) = run["outputs"]["files"]
+    assert requests.get(url, timeout=30).text == "hello\n"
+    assert run["request"]["workflow_url"] == f"http://{web}/hello.smk"
+
+
+def test_a_workflow_url_that_is_gone_is_said_with_its_status(weft: LiveWeft, web: str) -> None:
+    run = weft.wait_run(weft.submit_run(FORM | {"workflow_url": f"http://{web}/none.smk"}, {}))
+    assert run["state"] == "SYSTEM_ERROR"
+    assert f"404 at http://{web}/none.smk" in "".join(run["run_log"]["system_logs"])
+
+
+def test_a_workflow_url_of_a_private_address_is_refused_at_once(weft: LiveWeft) -> None:
+    form = FORM | {"workflow_url": "http://169.254.169.254/latest/meta-data"}
+    answer = requests.post(f"{weft.wes}/runs", data=form, timeout=30)
+    assert answer.status_code in (400, 403), answer.text
+    assert "169.254.169.254" in answer.json()["msg"]

@@ -17,14 +17,14 @@ import platform
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import metadata, util
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from executors import bubblewrap, command, engine_host, sandbox, supervisor
-from executors.process import ProcessExecutor
+from executors.process import Planner, ProcessExecutor
 from weft.config import Settings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.folders import AttemptFolder, Folders, log_path
@@ -51,15 +51,37 @@ _START = "import sys; sys.path.insert(0, sys.argv[1]); from executors.engine_hos
 
 def create(settings: Settings) -> Executor:
     """Return the executor ``engine``."""
-    return ProcessExecutor(
+    return EngineExecutor(
+        hosts=WarmLauncher(settings.data / "engine-host", idle_seconds=settings.engine.warm_idle_seconds),
         capabilities=Capabilities(
             name=engine_host.EXECUTOR, uses_image=False, wakes=True, slots=settings.engine.max_running
         ),
         folders=Folders(settings.data),
         plan=EnginePlanner(settings).plan,
-        launch=WarmLauncher(settings.data / "engine-host", idle_seconds=settings.engine.warm_idle_seconds),
         check=check,
     )
+
+
+class EngineExecutor(ProcessExecutor):
+    """A ``ProcessExecutor`` whose warm hosts end with it; engines that run go on."""
+
+    def __init__(
+        self,
+        *,
+        hosts: WarmLauncher,
+        capabilities: Capabilities,
+        folders: Folders,
+        plan: Planner,
+        check: Callable[[], Health],
+    ) -> None:
+        """Keep the collaborators."""
+        super().__init__(capabilities=capabilities, folders=folders, plan=plan, launch=hosts, check=check)
+        self._hosts = hosts
+
+    def stop(self) -> None:
+        """Stop listening, and let the warm hosts go."""
+        super().stop()
+        self._hosts.end()
 
 
 def check() -> Health:
@@ -206,6 +228,17 @@ class WarmLauncher:
                 return
         self._spawn_cold(module or "builtins", control)
 
+    def end(self) -> None:
+        """End all warm hosts: a host whose socket is gone stops, and a connection makes it look."""
+        with self._lock:
+            for path in self._folder.glob("?" * 16):
+                with _short(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as wake:
+                    wake.settimeout(1.0)
+                    with contextlib.suppress(OSError):
+                        wake.connect(address)
+                    path.unlink(missing_ok=True)
+            self._reap()
+
     def _call(self, module: str, control: Path) -> None:
         name = _socket_name(module)
         for _ in range(2):  # a host may end between the connection and its answer
@@ -222,19 +255,13 @@ class WarmLauncher:
     @contextlib.contextmanager
     def _connected(self, module: str, name: str) -> Iterator[socket.socket]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        # The folder's descriptor keeps the address short, whatever the length of the data folder's path.
-        address = f"/proc/self/fd/{folder}/{name}"
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-                try:
-                    connection.connect(address)
-                except (FileNotFoundError, ConnectionRefusedError):
-                    self._ensure_host(module, name, address)
-                    connection.connect(address)
-                yield connection
-        finally:
-            os.close(folder)
+        with _short(self._folder / name) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            try:
+                connection.connect(address)
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._ensure_host(module, name, address)
+                connection.connect(address)
+            yield connection
 
     def _ensure_host(self, module: str, name: str, address: str) -> None:
         """Bind the socket and start a host that inherits it, unless another thread or process was first."""
@@ -271,6 +298,16 @@ class WarmLauncher:
                 if os.waitpid(pid, os.WNOHANG)[0] == 0:
                     continue
             self._children.discard(pid)
+
+
+@contextlib.contextmanager
+def _short(path: Path) -> Iterator[str]:
+    """Give an address of the socket ``path`` that is short, however long the data folder's own path is."""
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
 
 
 def preloadable(control: Path) -> str | None:

@@ -428,3 +428,20 @@ def test_a_python_that_is_not_an_engine_runs_cold(watched: Watched, bench: Bench
     seen = watched.run(bench.submission(bench.step(sys.executable, "-m", "this")))
     assert exit_codes(seen) == [0]
     assert hosts_of(settings) == []
+
+
+def test_the_warm_hosts_end_with_the_executor_and_the_engines_go_on(
+    watched: Watched, runs: Runs, tes: FakeTes, settings: Settings
+) -> None:
+    run = runs.submission(ECHO.replace("echo", "while [ ! -e go ]; do sleep 0.02; done; echo"))
+    handle = watched.executor.submit(run)
+    tes.wait_for(lambda: "RUNNING" in tes.states())
+    (host,) = hosts_of(settings)
+    begun = time.monotonic()
+    watched.executor.stop()
+    reap(host)
+    assert time.monotonic() - begun < settings.engine.warm_idle_seconds / 4, "it ended for being idle"
+    again = Watched(create(settings))
+    (runs.work_of(run) / "go").touch()
+    assert exit_codes(again.until(handle, Phase.ENDED)) == [0], runs.log(run)
+    again.executor.stop()

@@ -196,10 +196,20 @@ def engines(settings: Settings, capabilities: Capabilities | None = None) -> Map
 
     :param capabilities: of the executor that their tasks go to; only a worker knows it.
     """
-    plugins = Plugins("weft.engines")
-    broken = {item.name for item in plugins.broken()}
-    found = [plugins.load(name)(settings, capabilities) for name in plugins.names if name not in broken]
+    found, _ = _look_for_engines(settings, capabilities)
     return {engine.info.name: engine for engine in found}
+
+
+def _look_for_engines(settings: Settings, capabilities: Capabilities | None) -> tuple[list[Engine], list[Broken]]:
+    """Return the engines that are installed, and those that are not, each with what is missing."""
+    plugins = Plugins("weft.engines")
+    found, missing = [], list(plugins.broken())
+    for name in sorted(set(plugins.names) - {item.name for item in missing}):
+        try:
+            found.append(plugins.load(name)(settings, capabilities))
+        except ModuleNotFoundError as error:
+            missing.append(Broken(name, error))
+    return found, missing
 
 
 def describe(settings: Settings) -> Iterator[str]:
@@ -211,9 +221,10 @@ def describe(settings: Settings) -> Iterator[str]:
     for name in Plugins("weft.executors").names:
         yield _health_line(f"executor {name}", _executor_health(name, settings))
     yield f"  tasks go to: {_chosen(settings)}"
-    for broken in Plugins("weft.engines").broken():
+    found, missing = _look_for_engines(settings, None)
+    for broken in missing:
         yield _health_line(f"engine {broken.name}", _broken_health(broken))
-    for engine in engines(settings).values():
+    for engine in found:
         types = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in engine.info.workflow_types.items())
         yield f"[ok]   engine {engine.info.name} {engine.info.version}: {types}"
     yield f"[ok]   URLs: {', '.join(installed(settings).schemes)}"

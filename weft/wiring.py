@@ -252,9 +252,10 @@ def _broken_health(broken: Broken) -> Health:
 
 
 def _health_line(what: str, health: Health) -> str:
+    detail = " ".join(health.detail.split())
     if health.usable:
-        return f"[ok]   {what}: {health.detail}"
-    return f"[no]   {what}: {health.detail}" + (f"\n         {health.remedy}" if health.remedy else "")
+        return f"[ok]   {what}: {detail}"
+    return f"[no]   {what}: {detail}" + (f"\n         {health.remedy}" if health.remedy else "")
 
 
 def _chosen(settings: Settings) -> str:

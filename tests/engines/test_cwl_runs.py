@@ -174,7 +174,8 @@ def test_files_are_relative_to_the_runs_folder_wherever_the_document_is(flow: Fl
 
 
 def test_a_scatter_of_twenty_is_gathered(flow: Flow) -> None:
-    square = sh("echo $(($0 * $0))", inputs={"n": {"type": "int", "inputBinding": {}}}, **STDOUT)
+    meet = f"touch {flow.work}/begun.$0; until [ $(ls {flow.work} | grep -c begun) -gt 1 ]; do sleep 0.02; done"
+    square = sh(f"{meet}; echo $(($0 * $0))", inputs={"n": {"type": "int", "inputBinding": {}}}, **STDOUT)
     add = sh('cat "$@"', arguments=["add"], inputs={"files": {"type": "File[]", "inputBinding": {"position": 1}}})
     workflow = {
         "cwlVersion": "v1.2",

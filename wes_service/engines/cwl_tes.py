@@ -37,6 +37,9 @@ log = logging.getLogger("cwltool")
 #: A single argument may have 128 KiB (``MAX_ARG_STRLEN``).
 LONGEST_ARGUMENT = 128 << 10
 
+#: A signal that arrives just before a wait is handled only after it, so no wait is longer than this, in seconds.
+_LOOK_UP = 0.5
+
 
 class Tasks:
     """The run's tasks: submits them, and hands back those that ended, in the thread that asks."""
@@ -77,7 +80,7 @@ class Tasks:
         """Wait for a task that ended; its job, its id and its state."""
         while True:
             try:
-                over = self._over.get(timeout=0.5 if self._limits else None)
+                over = self._over.get(timeout=_LOOK_UP)
             except queue.Empty:
                 self._enforce_limits()
                 continue

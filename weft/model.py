@@ -254,6 +254,22 @@ class NewJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Visa:
+    """One checked GA4GH visa: the claims of ``ga4gh_visa_v1`` that a decision needs, and never the token."""
+
+    issuer: str
+    subject: str
+    type: str
+    value: str
+    source: str
+    by: str | None
+    asserted: float
+    expires_at: float
+    #: SHA-256 of the signed visa in hex, for the audit record.
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """Who asks: (issuer, subject), roles, and for an engine the run that its token is bound to."""
 
@@ -261,6 +277,11 @@ class Principal:
     subject: str
     roles: frozenset[str] = frozenset()
     run: str | None = None
+    #: As the token's issuer names them; the site's policy says which projects they are.
+    groups: frozenset[str] = frozenset()
+    visas: tuple[Visa, ...] = ()
+    #: When the credential that was shown ends, in seconds since the epoch.
+    expires_at: float | None = None
 
     @property
     def name(self) -> str:
@@ -294,6 +315,8 @@ class Submission:
     #: The user and group that steps run as, where weft may choose it; files in ``folder`` belong to them.
     uid: int | None = None
     gid: int | None = None
+    #: The job's whole document, for an executor that moves inputs and outputs by itself (``capabilities.stages``).
+    document: JsonObject | None = None
 
 
 def without_nulls(document: Mapping[str, Any]) -> JsonObject:

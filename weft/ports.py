@@ -11,7 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
-from weft.model import FileType, Handle, JsonObject, Run, Step, StepResult, Submission
+from weft.model import FileType, Handle, JsonObject, Run, Step, StepResult, StoredOutput, Submission
 
 
 class Phase(StrEnum):
@@ -46,6 +46,10 @@ class Observation:
     metadata: Mapping[str, str] = field(default_factory=dict)
     #: Lines for the job's system log, such as "the image was not used". Repeating them is harmless.
     messages: tuple[str, ...] = ()
+    #: What an executor that ``stages`` has stored, once the job ended.
+    outputs: tuple[StoredOutput, ...] = ()
+    #: The output object of a run that was handed over whole.
+    run_outputs: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +57,8 @@ class Capabilities:
     """What an executor can do, as data, so that nobody asks for its name."""
 
     name: str
+    #: Moves inputs and outputs by itself: the worker stages nothing, and hands over the job's whole document.
+    stages: bool = False
     #: Steps see the worker's file system: a folder can be mounted live at any path.
     shared_filesystem: bool = True
     #: The image of a step is really used.

@@ -190,6 +190,37 @@ class RunPreparation:
             self.store.request_cancel(task_id, now=self.clock(), message="cancelled: the run that it belongs to ended")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandedOver:
+    """For executors that move inputs and outputs by themselves: the job is passed on whole, and nothing is staged."""
+
+    binary_gigabytes: bool = False
+
+    def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
+        """Make the attempt's folder, for the executor's notes and logs."""
+        _fresh(folder)
+        task = job.task if job.kind is Kind.TASK else None
+        asked = (task and task.resources) or Resources()
+        work = Submission(
+            key=job.key,
+            job_id=job.id,
+            attempt=job.attempt,
+            kind=job.kind,
+            steps=() if task is None else task.steps,
+            folder=folder.root,
+            resources=asked.in_binary() if self.binary_gigabytes else asked,
+            document=job.document,
+        )
+        return Prepared(work=work)
+
+    def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
+        """Nothing: what was stored stands in the executor's observation."""
+        return Collected()
+
+    def close(self, job: Job) -> None:
+        """Nothing is held."""
+
+
 def _fresh(folder: AttemptFolder) -> None:
     """Make the attempt's folder anew: what a worker that died staged by half is redone."""
     shutil.rmtree(folder.root, ignore_errors=True)

@@ -25,7 +25,7 @@ from weft.model import Kind
 from weft.plugins import Broken, Plugins
 from weft.ports import Capabilities, Engine, Executor, Health
 from weft.preparation import Preparation
-from weft.prepare import RunPreparation, TaskPreparation
+from weft.prepare import HandedOver, RunPreparation, TaskPreparation
 from weft.retention import Retention
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
@@ -119,7 +119,9 @@ def make_worker(settings: Settings, store: Store) -> Worker:
     folders = Folders(settings.data)
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
-        Kind.TASK: TaskPreparation(
+        Kind.TASK: HandedOver(binary_gigabytes=settings.binary_gigabytes)
+        if tasks.capabilities.stages
+        else TaskPreparation(
             stagers=stagers,
             folders=folders,
             writable_inputs=settings.writable_inputs,

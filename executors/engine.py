@@ -166,7 +166,10 @@ class EnginePlanner:
         system = [path for path in bubblewrap.SYSTEM if Path(path).is_dir() and not Path(path).is_symlink()]
         own = [PACKAGES / name for name in _OWN if not PACKAGES.is_relative_to(sys.prefix)]
         etc = [Path("/etc", name) for name in (*bubblewrap.ETC, "passwd", "group")]
-        readable: list[str | Path] = [*system, *_python(), *own, *etc, token, way_out or settings.engine_socket]
+        etc += Path("/etc").glob("java-*-openjdk")  # where Debian keeps what a Java machine cannot start without
+        programs = [path.resolve() for path in (settings.engine.nextflow, settings.engine.nextflow_home) if path]
+        readable: list[str | Path] = [*system, *_python(), *own, *etc, *programs, token]
+        readable.append(way_out or settings.engine_socket)
         writable = [mount.source for mount in work.mounts if not mount.read_only]
         readable += [mount.source for mount in work.mounts if mount.read_only]
         return sandbox.View(

@@ -112,10 +112,31 @@ make_clients_environment() {
     printf '%s\n' "$wanted" >$stamp
 }
 
+# Nextflow has no package of Debian or Python: its jars come from the registry of Java, and a launcher beside them.
+make_nextflow() {
+    local pom=tests/testbeds/nextflow/pom.xml stamp=.nextflow-dist/.weft-lock wanted
+    wanted=$(cat $pom tests/testbeds/nextflow/nextflow | sha256sum)
+    if [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    if ! command -v mvn >/dev/null; then
+        say "no mvn: tests with Nextflow are skipped"
+        return
+    fi
+    say "making .nextflow-dist from $pom"
+    rm -rf .nextflow-dist
+    mvn --quiet --batch-mode --file $pom dependency:copy-dependencies -DoutputDirectory="$PWD/.nextflow-dist/lib" >&2
+    install -m 755 tests/testbeds/nextflow/nextflow .nextflow-dist/nextflow
+    printf '%s\n' "$wanted" >$stamp
+}
+
 missing=$(wanted_packages "$@")
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086
     install_packages $missing || say "going on without"
 fi
 make_environment
-if [ $lock = requirements-dev.lock ]; then make_clients_environment; fi
+if [ $lock = requirements-dev.lock ]; then
+    make_clients_environment
+    make_nextflow
+fi

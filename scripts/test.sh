@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 scripts/setup.sh \
     bwrap=bubblewrap bowtie2=bowtie2 samtools=samtools bcftools=bcftools \
+    mvn=maven java=default-jre-headless \
     /usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples \
     munged=munge slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client \
     pg_createcluster=postgresql dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg || exit 1

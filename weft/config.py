@@ -97,6 +97,10 @@ class EngineSettings(Section):
     """How long a primed engine process is kept when no run needs it."""
     default_image: str | None = None
     """Image for workflow steps that name none; needed where the executor uses images."""
+    nextflow: Path | None = None
+    """The ``nextflow`` command; the one on the PATH when absent."""
+    nextflow_home: Path | None = None
+    """Folder of an installed Nextflow (``NXF_HOME``: ``framework`` and ``plugins``), for engines to read."""
     weft_image: str | None = None
     """Image with the engines in it, for steps that need their engine beside them (Snakemake's ``run``, ``script``)."""
     time_limit_seconds: float | None = None

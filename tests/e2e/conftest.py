@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 
 from tests.live import LiveWeft
+from tests.testbeds.nextflow.dist import PROGRAM
 
 
 def environment(executor: str, request: pytest.FixtureRequest) -> dict[str, str]:
     """Say where the executor's backend is; the engine's hosts do not outlive the test for long."""
     env = {"WEFT_ENGINE__WARM_IDLE_SECONDS": "20"}
+    if PROGRAM.is_file():
+        env["WEFT_ENGINE__NEXTFLOW"] = str(PROGRAM)
+        env["WEFT_ENGINE__NEXTFLOW_HOME"] = str(PROGRAM.parent)
     if executor == "docker":
         env |= {"WEFT_DOCKER__HOST": request.getfixturevalue("docker_engine"), "WEFT_ENGINE__DEFAULT_IMAGE": "bash"}
     return env

@@ -53,6 +53,18 @@ def wdl(text: str, files: Files | None = None, url: str = "main.wdl", **params: 
     return Flow("WDL", "1.0", url, {url: f"version 1.0\n{text}", **(files or {})}, params)
 
 
+def nfl(script: str, files: Files | None = None, url: str = "main.nf", **params: Any) -> Flow:
+    return Flow("NFL", "DSL2", url, {url: script, **(files or {})}, params)
+
+
+def process(name: str, script: str, inputs: str = "", more: str = "") -> str:
+    """Publishes what it prints."""
+    return (
+        f"process {name} {{\n publishDir 'out', saveAs: {{ '{name}.txt' }}\n {inputs}\n output: path 'said'\n {more}\n"
+        f' script: """\n ({script}) > said\n """ }}\n'
+    )
+
+
 def tool(script: str, *words: str, **more: Any) -> dict[str, Any]:
     return {
         "class": "CommandLineTool",
@@ -71,6 +83,7 @@ HELLO = {
     "SMK": smk("rule hello:\n    output: 'out.txt'\n    shell: 'echo hello {config[name]} > {output}'\n", name="weft"),
     "CWL": cwl(tool('echo hello "$1"', inputs={"name": {"type": "string", "inputBinding": {}}}), name="weft"),
     "WDL": wdl(task("hello", "echo hello ~{name}", "String name"), **{"hello.name": "weft"}),
+    "NFL": nfl(process("hello", "echo hello $params.name") + "workflow { hello() }", name="weft"),
 }
 
 SCATTER = {
@@ -108,6 +121,12 @@ SCATTER = {
         + task("gather", "cat ~{sep=' ' files}", "Array[File] files"),
         **{"w.numbers": list(range(20))},
     ),
+    "NFL": nfl(
+        "process square {\n input: val n\n output: path 'n'\n script: 'echo $((' + n + ' * ' + n + ')) > n' }\n"
+        + process("gather", "cat n* | sort -n", "input: path 'n?'")
+        + "workflow { Channel.fromList(params.numbers) | square | collect | gather }",
+        numbers=list(range(20)),
+    ),
 }
 
 _FAIL = "echo because >&2; exit 3"
@@ -115,6 +134,7 @@ FAILING = {
     "SMK": smk(f"rule bad:\n    output: 'out.txt'\n    shell: '{_FAIL}'\n"),
     "CWL": cwl(tool(_FAIL)),
     "WDL": wdl(task("bad", _FAIL)),
+    "NFL": nfl(f"process bad {{ script: '{_FAIL}' }}\nworkflow {{ bad() }}"),
 }
 
 _SLEEP = "echo here >&2; sleep 300"
@@ -122,6 +142,7 @@ SLEEPING = {
     "SMK": smk(f"rule slow:\n    output: 'out.txt'\n    shell: '{_SLEEP}'\n"),
     "CWL": cwl(tool(_SLEEP)),
     "WDL": wdl(task("slow", _SLEEP)),
+    "NFL": nfl(f"process slow {{ script: '{_SLEEP}' }}\nworkflow {{ slow() }}"),
 }
 
 _DATA = {"data/deep/a-b.txt": "nested\n"}
@@ -157,6 +178,12 @@ NESTED = {
         _DATA | {"flow/tools/cat.wdl": "version 1.0\n" + task("cat", "cat '~{file}'", "File file")},
         url="flow/main.wdl",
         **{"w.file": "data/deep/a-b.txt"},
+    ),
+    "NFL": nfl(
+        "include { cat } from './modules/cat.nf'\nworkflow { cat(file(params.file)) }",
+        _DATA | {"flow/modules/cat.nf": process("cat", "cat '$given'", "input: path given")},
+        url="flow/main.nf",
+        file="data/deep/a-b.txt",
     ),
 }
 
@@ -274,7 +301,7 @@ def test_service_info_names_the_languages(weft: LiveWeft) -> None:
     versions = info["workflow_type_versions"]
     assert versions["CWL"]["workflow_type_version"] == ["v1.0", "v1.1", "v1.2"]
     assert versions["WDL"]["workflow_type_version"] == ["1.0", "1.1", "draft-2"]
-    assert set(info["workflow_engine_versions"]) >= {"snakemake", "cwltool", "miniwdl"}
+    assert set(info["workflow_engine_versions"]) == {"snakemake", "cwltool", "miniwdl", "nextflow"}
 
 
 # -- requests of other clients (shapes of the wes-client's and Toil's test data) -------------------------------------

@@ -69,6 +69,13 @@ def read_outcome(outcome: Path) -> Any:
         return None
 
 
+def read_files(outcome: Path) -> list[str]:
+    """Read ``{"files": [relative path, …]}``; what is not of that form was not written by the engine: no files."""
+    document = read_outcome(outcome)
+    files = document.get("files") if isinstance(document, dict) else None
+    return [name for name in files if is_inside(name)] if isinstance(files, list) else []
+
+
 def is_inside(name: object) -> bool:
     """Tell whether a name in an outcome stays below the run's folder."""
     if not isinstance(name, str) or not name or "\0" in name:

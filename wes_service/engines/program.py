@@ -74,6 +74,11 @@ def interrupt(signal_number: int, frame: types.FrameType | None) -> None:
 
 def read_options(program: str, argv: Sequence[str]) -> argparse.Namespace:
     """Read what ``wes_service.engines.launch.engine_step`` wrote."""
+    return options_parser(program).parse_args(argv)
+
+
+def options_parser(program: str) -> argparse.ArgumentParser:
+    """Return the options that every engine's program takes."""
     parser = argparse.ArgumentParser(prog=program)
     parser.add_argument("--request", type=Path, required=True)
     parser.add_argument("--outcome", type=Path, required=True)
@@ -85,7 +90,7 @@ def read_options(program: str, argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--python", default=sys.executable)
     parser.add_argument("--time-limit-parameter")
     parser.add_argument("--network-parameter")
-    return parser.parse_args(argv)
+    return parser
 
 
 def tes_client(options: argparse.Namespace) -> TesClient:

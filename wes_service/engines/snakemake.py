@@ -11,7 +11,7 @@ from weft.config import Settings
 from weft.errors import InvalidRequest
 from weft.model import JsonObject, Run, Step
 from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, is_inside, read_outcome
+from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, read_files
 from wes_service.engines.snakemake_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -73,10 +73,8 @@ class SnakemakeEngine:
         )
 
     def outputs(self, outcome: Path) -> JsonObject:
-        """Read ``{"files": [relative path, …]}``; what is not of that form was not written by the engine: no files."""
-        document = read_outcome(outcome)
-        files = document.get("files") if isinstance(document, dict) else None
-        return {"files": [name for name in files if is_inside(name)] if isinstance(files, list) else []}
+        """Read ``{"files": [relative path, …]}``: the files of the workflow's targets."""
+        return {"files": read_files(outcome)}
 
 
 def create(settings: Settings, capabilities: Capabilities | None = None) -> SnakemakeEngine:

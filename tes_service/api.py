@@ -17,6 +17,7 @@ from tes_service import answers, rules, service_info
 from tes_service.fleet import FleetView, read_resources
 from tes_service.wire import parse
 from weft import parameters, retention
+from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
 from weft.errors import Conflict, InvalidRequest, NotFound
@@ -24,6 +25,7 @@ from weft.folders import Folders
 from weft.http.request import Request
 from weft.model import Job, JsonObject, Kind, NewJob, Principal, Task, task_to_json
 from weft.ports import Root
+from weft.staging.guard import GuardedClient
 from weft.states import State
 from weft.store.store import Filters, Row, Store
 
@@ -61,6 +63,7 @@ class TesApi:
         self.clock = clock
         self.new_id = new_id
         self.folders = Folders(settings.data)
+        self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.fleet = FleetView(store, clock, silent_seconds=_SILENT_LEASES * settings.lease_seconds)
 
     def get_service_info(self) -> JsonObject:
@@ -134,6 +137,7 @@ class TesApi:
             max_attempts=1 if task.resources is None else parameters.attempts(task.resources.backend_parameters),
             idempotency_key=_key(request),
             messages=messages,
+            callbacks=self.callbacks.asked(request.headers, request.principal),
         )
 
     def get_task(self, id: str, request: Request, view: str = "MINIMAL") -> JsonObject | bytes:

@@ -173,6 +173,19 @@ class FetchSettings(Section):
     """Longest time for one body."""
 
 
+class CallbackSettings(Section):
+    """Telling a URL that a job ended."""
+
+    by_clients: bool = True
+    """Let who creates a job name a URL with the header ``Weft-Callback``."""
+    url: str | None = None
+    """Where the end of every task and run is told besides; the tasks of runs are left out."""
+    secret: SecretStr | None = None
+    """Signs what goes to ``url``: ``whsec_`` and the base64 of 24 to 64 random bytes."""
+    running: bool = False
+    """Tell also when a job begins to run."""
+
+
 class Settings(BaseSettings):
     """All settings of weft."""
 
@@ -249,6 +262,7 @@ class Settings(BaseSettings):
     ftp: FtpSettings = FtpSettings()
     drs: DrsSettings = DrsSettings()
     fsspec: FsspecSettings = FsspecSettings()
+    callbacks: CallbackSettings = CallbackSettings()
 
     @property
     def database_url(self) -> str:

@@ -234,6 +234,44 @@ class Job:
         return run_from_json(self.document)
 
 
+class Place(StrEnum):
+    """Whose a callback is."""
+
+    CLIENT = "client"
+    SITE = "site"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Callback:
+    """A URL that is told when a job ends."""
+
+    place: Place
+    url: str
+    #: Signs what is sent (``weft.callbacks.signature``); None for the site's own, whose secret is in the settings.
+    secret: str | None = field(default=None, repr=False)
+    #: Whether it is also told when the job begins to run.
+    running: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One message to one URL that has not been taken yet."""
+
+    #: Tells repetitions of the same message.
+    id: str
+    job_id: str
+    place: Place
+    kind: Kind
+    state: State
+    attempt: int
+    #: When the job moved to ``state``.
+    at: float
+    url: str
+    secret: str | None = field(default=None, repr=False)
+    #: How often it was claimed to be sent, this time included.
+    tries: int = 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """What a service hands to ``store.create``."""
@@ -251,6 +289,7 @@ class NewJob:
     idempotency_key: str | None = None
     #: Lines for the system log, such as a backend parameter that was dropped.
     messages: Sequence[str] = ()
+    callbacks: Sequence[Callback] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,8 @@ import tes_service.app
 import wes_service.app
 from tes_service.api import TesApi
 from weft.auth.access import Access
+from weft.callbacks.sender import Sender
+from weft.callbacks.signature import REMEDY, key_of
 from weft.clock import new_id, system_clock
 from weft.config import Settings, settings_file
 from weft.dispatch import Means
@@ -34,10 +36,22 @@ from weft.store.store import Store
 from weft.worker import Worker, thread_pool
 from wes_service.api import WesApi
 
-__all__ = ["Kind", "Worker", "describe", "make_app", "make_worker", "open_store", "refuse_open_door"]
+__all__ = [
+    "Kind",
+    "Store",
+    "Worker",
+    "describe",
+    "make_app",
+    "make_sender",
+    "make_worker",
+    "open_store",
+    "refuse_open_door",
+]
 
 #: What ``executor = "auto"`` tries, in this order: the first that is usable.
 AUTO = ("docker", "process")
+#: Longest time to connect to a receiver of callbacks, and its longest silence.
+_CALLBACK_SECONDS = 10.0
 #: The executor that runs workflow engines.
 ENGINE = "engine"
 
@@ -162,6 +176,25 @@ def make_worker(settings: Settings, store: Store) -> Worker:
         if settings.keep_days is None
         else Retention(store=store, folders=folders, clock=system_clock, seconds=settings.keep_days * 86_400),
     )
+
+
+def make_sender(settings: Settings, store: Store) -> Sender:
+    """Return who sends callbacks; nothing is started.
+
+    :raises InvalidRequest: the site's own callback cannot work.
+    """
+    asked = settings.callbacks
+    quick = {"connect_seconds": _CALLBACK_SECONDS, "read_seconds": _CALLBACK_SECONDS}
+    client = GuardedClient(settings.fetch.model_copy(update=quick))
+    secret = None if asked.secret is None else asked.secret.get_secret_value()
+    if asked.url is not None:
+        client.check(asked.url)
+        if secret is None:
+            raise InvalidRequest(
+                "callbacks.url is set without callbacks.secret", field="callbacks.secret", remedy=REMEDY
+            )
+        key_of(secret)
+    return Sender(outbox=store, client=client, clock=system_clock, site_secret=secret)
 
 
 def choose_executor(settings: Settings) -> Executor:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from itertools import zip_longest
 
 from weft import submissions
+from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
 from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, WeftError
@@ -14,6 +16,7 @@ from weft.folders import Folders
 from weft.http.request import Request
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
 from weft.ports import Engine
+from weft.staging.guard import GuardedClient
 from weft.states import STORED, State
 from weft.store.store import Filters, Store
 from wes_service import matching, service_info, translate
@@ -53,6 +56,7 @@ class WesApi:
         self.clock = clock
         self.new_id = new_id
         self.folders = Folders(settings.data)
+        self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.limits = Limits(part_bytes=settings.max_attachment_bytes, total_bytes=settings.max_attachment_bytes)
 
     # -- service -----------------------------------------------------------------------------------------------
@@ -73,6 +77,7 @@ class WesApi:
         """
         _no_engine(request.principal)
         key = _checked_key(request.headers.get("idempotency-key"))
+        callbacks = self.callbacks.asked(request.headers, request.principal)
         now = self.clock()
         run_id = self.new_id(now)
         intake = Intake(folder=self.folders.work(run_id), limits=self.limits)
@@ -81,7 +86,8 @@ class WesApi:
             fields = read_body(content_type, stream, intake, most_text=self.settings.max_body_bytes)
             run = self._understood(fields, intake.names)
             intake.seal()
-            job = self.store.create(_new_job(run_id, run, request.principal, now, key, fields.unknown))
+            new = _new_job(run_id, run, request.principal, now, key, fields.unknown)
+            job = self.store.create(replace(new, callbacks=callbacks))
         except BaseException:
             self._discard(intake, run_id)
             raise

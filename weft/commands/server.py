@@ -83,9 +83,7 @@ def work(**flags: Any) -> None:
         with ExitStack() as cleanup:
             store = wiring.open_store(settings)
             cleanup.callback(store.stop)
-            worker = wiring.make_worker(settings, store)
-            worker.start()
-            cleanup.callback(worker.stop)
+            worker = _start_work(settings, store, cleanup)
             click.echo(f"weft works on {store.address} with executor {_executor_name(worker)}")
             serving.wait_for_signal()
             click.echo("weft stops: running jobs go on and are picked up at the next start")
@@ -110,15 +108,22 @@ def _run_server(settings: Settings, *, with_worker: bool) -> None:
         cleanup.callback(store.stop)
         executor = "of the workers"
         if with_worker:
-            worker = wiring.make_worker(settings, store)
-            worker.start()
-            cleanup.callback(worker.stop)
+            worker = _start_work(settings, store, cleanup)
             executor = _executor_name(worker)
         app = wiring.make_app(settings, store)
         url = serving.url_of(tcp)
         serving.serve(app, settings, tcp=tcp, on_ready=lambda: click.echo(_welcome(url, settings, executor)))
         click.echo("weft stops: running jobs go on and are picked up at the next start")
     serving.leave()
+
+
+def _start_work(settings: Settings, store: wiring.Store, cleanup: ExitStack) -> wiring.Worker:
+    """Start what runs jobs and what tells of them."""
+    worker, sender = wiring.make_worker(settings, store), wiring.make_sender(settings, store)
+    for part in (worker, sender):
+        part.start()
+        cleanup.callback(part.stop)
+    return worker
 
 
 def _welcome(url: str, settings: Settings, executor: str) -> str:

@@ -10,6 +10,7 @@ name of a connection differ. Proxies of the environment are not used.
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import os
 import re
@@ -148,6 +149,18 @@ class GuardedClient:
         with source.open("rb") as stream, self._answer("PUT", url, sent, stream) as response:
             if not 200 <= response.status < 300:
                 raise _refusal(response.status, url)
+
+    def post(self, url: str, body: bytes, *, headers: Headers) -> int:
+        """Send ``body`` by POST and return the status; what else is answered is not read, redirects are not followed.
+
+        :raises InvalidRequest, Forbidden: as ``check``, or the name has an address that is not public.
+        :raises StagingFailed: no such name, or no trusted TLS connection.
+        :raises Unavailable: no answer.
+        """
+        response = self._sent("POST", url, {**headers, "Content-Length": str(len(body))}, io.BytesIO(body))
+        response.close()
+        response.release_conn()
+        return response.status
 
     def _fill(self, url: str, stream: IO[bytes], headers: dict[str, str]) -> None:
         """Read the whole body into ``stream``, going on where it broke if the server can prove it is the same."""

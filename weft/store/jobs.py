@@ -12,10 +12,11 @@ from weft.clock import new_id
 from weft.errors import Conflict
 from weft.model import FileType, Job, Kind, NewJob
 from weft.states import STORED, TERMINAL, State
+from weft.store import outbox
 from weft.store.history import add_event, first_event
 from weft.store.link import Link, Prepared
 from weft.store.rows import Row, clean, document_bytes, has_content, job_columns, packed
-from weft.store.schema import LEASED, attempts, events, is_in, jobs, tags, tails
+from weft.store.schema import LEASED, attempts, callbacks, events, is_in, jobs, tags, tails
 
 _INSERT = Prepared(insert(jobs))
 _ADD_TAG = Prepared(insert(tags))
@@ -72,6 +73,7 @@ def create(link: Link, new: NewJob) -> Job:
     first_event(link, new.id, at=new.created_at)
     for message in new.messages:
         add_event(link, new.id, 0, at=new.created_at, message=message)
+    outbox.subscribe(link, new.id, new.callbacks)
     return row.job_with(new.document)
 
 
@@ -141,7 +143,7 @@ def remove(link: Link, job_id: str) -> bool:
         return False
     for key, value in row.job.tags.items():
         link.run(_remove_tag(), key=key, value=value, job_id=job_id)
-    for table in (tails, events, attempts):
+    for table in (tails, events, attempts, callbacks):
         link.run(Prepared(delete(table).where(table.c.job_id == bindparam("job_id"))), job_id=job_id)
     return link.run(Prepared(delete(jobs).where(jobs.c.id == bindparam("id"))), id=job_id) == 1
 

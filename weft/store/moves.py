@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, Double, LargeBinary, Text, bindparam, func
 from weft.errors import Bug
 from weft.model import FileType, Handle, Job, JsonObject, StepResult, StoredOutput, Tail
 from weft.states import DRIVEN, TERMINAL, State, is_legal
+from weft.store import outbox
 from weft.store.history import add_event, add_lines, save_tails, update_attempt
 from weft.store.jobs import correct_types, get, state_of
 from weft.store.link import Link, Prepared
@@ -84,6 +85,7 @@ def move(
     )
     save_tails(link, job_id, tails)
     add_event(link, job_id, row.attempt, at=now, source=State(source[0]), target=target, message=message)
+    outbox.tell(link, row, at=now)
     return row.job
 
 

@@ -25,11 +25,11 @@ from sqlalchemy import (
     literal_column,
 )
 
-from weft.model import Kind
+from weft.model import Kind, Place
 from weft.states import DRIVEN, STORED, TERMINAL, State
 
 #: The newest file in ``migrations/versions``: a database at this revision needs no Alembic at start.
-HEAD = "0001"
+HEAD = "0007"
 
 metadata = MetaData()
 
@@ -37,7 +37,7 @@ metadata = MetaData()
 _BYTEWISE = Text().with_variant(Text(collation="C"), "postgresql")
 
 
-def words(values: Iterable[State | Kind]) -> str:
+def words(values: Iterable[State | Kind | Place]) -> str:
     """Write a closed set of words as an SQL list, in a fixed order."""
     return ", ".join(f"'{value.value}'" for value in sorted(values))
 
@@ -164,6 +164,37 @@ tails = Table(
     Column("step", Integer, primary_key=True),
     Column("stdout", LargeBinary, nullable=False),
     Column("stderr", LargeBinary, nullable=False),
+)
+
+# Who is to be told of a job's moves. Gone with the message that says its end, and with the job.
+callbacks = Table(
+    "callbacks",
+    metadata,
+    _of_a_job(),
+    Column("place", Text, primary_key=True),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("running", Boolean, nullable=False),
+    CheckConstraint(f"place IN ({words(Place)})", name="callbacks_place"),
+    sqlite_with_rowid=False,
+)
+
+# What is still to be told: written with the move, and no part of the job, which may be removed before.
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("job_id", Text, nullable=False),
+    Column("place", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Double, nullable=False),
+    Column("url", Text, nullable=False),
+    Column("secret", Text),
+    Column("tries", Integer, nullable=False),
+    Column("due_at", Double, nullable=False),
+    Index("outbox_due", "due_at"),
 )
 
 tokens = Table(

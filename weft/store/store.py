@@ -13,6 +13,7 @@ from typing import Any
 
 from weft.model import (
     Attempt,
+    Delivery,
     Event,
     FileType,
     Handle,
@@ -26,7 +27,7 @@ from weft.model import (
     Tail,
 )
 from weft.states import State
-from weft.store import dialect, history, jobs, leases, moves, pages, tokens, workers
+from weft.store import dialect, history, jobs, leases, moves, outbox, pages, tokens, workers
 from weft.store.bell import Bell
 from weft.store.link import Readers, open_writer
 from weft.store.notify import NotifyBell
@@ -346,6 +347,25 @@ class Store:
         """Return the workers whose last heartbeat is not older than ``since``."""
         with self._readers.link() as link:
             return workers.heard_since(link, since)
+
+    # Callbacks
+
+    def callbacks_are_due(self, *, now: float) -> bool:
+        """Tell whether a callback waits to be sent."""
+        with self._readers.link() as link:
+            return outbox.is_due(link, now=now)
+
+    def claim_callbacks(self, limit: int, *, now: float, until: float) -> tuple[Delivery, ...]:
+        """Take at most ``limit`` callbacks that are due, oldest first; nobody else gets them before ``until``."""
+        return self.writer.run(partial(outbox.claim, limit=limit, now=now, until=until))
+
+    def callback_failed(self, delivery: Delivery, *, due_at: float) -> None:
+        """Let a callback be claimed again at ``due_at``."""
+        self.writer.run(partial(outbox.postpone, delivery=delivery, due_at=due_at))
+
+    def callback_settled(self, delivery: Delivery, *, now: float, message: str | None = None) -> None:
+        """Remove a callback that was taken or given up; a message goes into its job's system log."""
+        self.writer.run(partial(outbox.settle, delivery=delivery, now=now, message=message))
 
     # The bell
 

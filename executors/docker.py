@@ -7,6 +7,7 @@ job stands and does the next thing, and may be called at any time, by anybody, a
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -78,11 +79,21 @@ class DockerExecutor:
         return Capabilities(
             name=NAME,
             wakes=True,
-            backend_parameters=frozenset({"network"}) if self._settings.docker.allow_network else frozenset(),
+            backend_parameters=self._parameters(),
+            users=self._users,
             cpu_cores=cores,
             ram_bytes=info.get("MemTotal"),
             slots=None if cores is None else 2 * cores,
         )
+
+    @property
+    def _users(self) -> frozenset[int]:
+        return frozenset(self._settings.docker.users) if os.geteuid() == 0 else frozenset()
+
+    def _parameters(self) -> frozenset[str]:
+        asked = self._settings.docker
+        offered = {"network": asked.allow_network, containers.GPUS: asked.max_gpus > 0, "user": bool(self._users)}
+        return frozenset(name for name, is_offered in offered.items() if is_offered)
 
     def check(self) -> Health:
         """Tell whether the Engine answers."""

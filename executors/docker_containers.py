@@ -39,6 +39,7 @@ HOSTS = "127.0.0.1\tlocalhost weft\n::1\tlocalhost ip6-localhost ip6-loopback\n"
 HOSTNAME = "weft"
 #: What a process tells by dying of a signal: exit code 128 + number, as shells and init processes count.
 SIGNALS = {134: "aborted (SIGABRT)", 135: "bus error (SIGBUS)", 137: "killed (SIGKILL)", 139: "crashed (SIGSEGV)"}
+GPUS = "gpus"
 YES = frozenset({"true", "yes", "1", "on", "bridge"})
 NO = frozenset({"false", "no", "0", "off", "none"})
 
@@ -58,6 +59,7 @@ class Limits:
     max_log_bytes: int
     network: bool
     allow_network: bool
+    max_gpus: int = 0
     init: bool = True
 
 
@@ -76,6 +78,7 @@ def limits_of(settings: Settings, owner: str, info: Mapping[str, Any]) -> Limits
         max_log_bytes=settings.max_log_bytes,
         network=settings.docker.network,
         allow_network=settings.docker.allow_network,
+        max_gpus=settings.docker.max_gpus,
     )
 
 
@@ -120,6 +123,28 @@ def wants_network(resources: Resources, limits: Limits) -> bool:
     return True
 
 
+def gpus(resources: Resources, limits: Limits) -> int:
+    """Return how many GPUs the steps get.
+
+    :raises ExecutorRefused: more than the site gives, or no number.
+    """
+    asked = resources.backend_parameters.get(GPUS)
+    if asked is None:
+        return 0
+    number = limits.max_gpus if asked.lower() == "all" else _whole(asked)
+    if number is None:
+        raise ExecutorRefused(f"backend parameter gpus: {asked!r} is neither a whole number nor all")
+    if number > limits.max_gpus:
+        raise ExecutorRefused(
+            f"backend parameter gpus: {number} is more than the {limits.max_gpus} that this site gives"
+        )
+    return number
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 5 else None
+
+
 def check(work: Submission, limits: Limits) -> None:
     """Refuse what can never run here.
 
@@ -127,6 +152,7 @@ def check(work: Submission, limits: Limits) -> None:
     """
     memory_limit(work.resources, limits)
     wants_network(work.resources, limits)
+    gpus(work.resources, limits)
     for index, step in enumerate(work.steps):
         for stream in ("stdout", "stderr"):
             named = getattr(step, stream)
@@ -183,6 +209,7 @@ def create_document(work: Submission, index: int, image: str, hosts: Path, limit
             "Init": limits.init,
             "PidsLimit": limits.pids,
             **_compute(work.resources, limits),
+            "DeviceRequests": _device_requests(work.resources, limits),
             "Ulimits": [
                 {"Name": "nofile", "Soft": OPEN_FILES, "Hard": OPEN_FILES},
                 {"Name": "core", "Soft": 0, "Hard": 0},
@@ -214,6 +241,11 @@ def _compute(resources: Resources, limits: Limits) -> JsonObject:
     if resources.cpu_cores is not None:
         document["NanoCpus"] = min(resources.cpu_cores, limits.host_cpus or resources.cpu_cores) * 10**9
     return document
+
+
+def _device_requests(resources: Resources, limits: Limits) -> list[JsonObject]:
+    number = gpus(resources, limits)
+    return [{"Driver": "", "Count": number, "Capabilities": [["gpu"]]}] if number else []
 
 
 def _tmpfs(mounts: Sequence[Mount], limits: Limits) -> dict[str, str]:
@@ -285,6 +317,8 @@ def start_error(message: str, command: Sequence[str], now: float) -> StepResult 
             code = 127
         elif "permission denied" in message:
             code = 126
+    if "could not select device driver" in message:
+        return Failure(reason="the task asks for GPUs, and this Docker Engine offers none")
     if code is None:
         return Failure(reason=f"the container did not start: {message}")
     return StepResult(started_at=now, ended_at=now, exit_code=code, reason=_cannot_start(code, command))

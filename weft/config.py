@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from platformdirs import user_data_path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -30,6 +30,10 @@ class DockerSettings(Section):
     """Give containers a network when a task does not ask. Off: they have loopback only."""
     allow_network: bool = False
     """Let a task ask for a network with ``backend_parameters.network``."""
+    max_gpus: int = 0
+    """Most GPUs of one task (``backend_parameters.gpus``: a number, or ``all`` for so many)."""
+    users: tuple[Annotated[int, Field(gt=0)], ...] = ()
+    """Users of this host, by number, as which a task may run (``backend_parameters.user``); where weft is root."""
     pids: int = 4096
     """Most processes in one container."""
     default_ram_gb: float = 2.0

@@ -25,12 +25,13 @@ from weft.errors import (
     Unavailable,
     WeftError,
 )
-from weft.folders import Folders
+from weft.folders import AttemptFolder, Folders
 from weft.logs import get_logger
 from weft.model import FileType, Handle, Job, Kind, StepResult, Submission, Tail
 from weft.parameters import time_limit
 from weft.ports import Executor, Observation, Phase
-from weft.preparation import Collected, PartlyCollected, Preparation, Types
+from weft.preparation import Collected, PartlyCollected, Preparation, Prepared, Types
+from weft.staging.halt import heeding
 from weft.states import State
 from weft.store.store import Store
 from weft.tails import TailReader
@@ -87,6 +88,7 @@ class Drive:
     _running_since: float | None = None
     _overrun: str | None = None
     _tails: TailReader | None = None
+    _halt: threading.Event = field(default_factory=threading.Event)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     # -- prepare and submit ------------------------------------------------------------------------------------
@@ -109,7 +111,9 @@ class Drive:
             return
         self.means.folders.mark(self.job.key)
         folder = self.means.folders.attempt(self.job.id, self.job.attempt)
-        prepared = self.means.preparations[self.job.kind].prepare(self.job, folder)
+        prepared = self._prepared(folder)
+        if prepared is None:
+            return
         mine = self._is_mine()
         with self._lock:
             cancelled = self.stage is not Stage.PREPARING
@@ -122,6 +126,17 @@ class Drive:
         submissions.save(prepared.work)
         self.handle = self.executor.submit(prepared.work)
         self._watch(prepared.messages, types={"inputs": prepared.types})
+
+    def _prepared(self, folder: AttemptFolder) -> Prepared | None:
+        """Stage; None when a cancel came in between, and then nothing is left of it."""
+        try:
+            with heeding(self._halt):
+                return self.means.preparations[self.job.kind].prepare(self.job, folder)
+        except WeftError:
+            if not self._halt.is_set():
+                raise
+            self._remove()
+            return None
 
     def _adopt(self) -> None:
         self.stage = Stage.SUBMITTING
@@ -340,6 +355,7 @@ class Drive:
             if self.stage in (Stage.CLOSING, Stage.GONE, Stage.SUBMITTING):
                 return  # its own end sees the cancel
             self.stage = Stage.CLOSING
+        self._halt.set()
         try:
             self.handle = self.handle or self.executor.find(self.job.key)
             if self.handle is not None:

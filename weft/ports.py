@@ -75,6 +75,8 @@ class Capabilities:
     slots: int | None = None
     #: The one user that steps run as, where weft is root and may not choose; what they see must be theirs.
     run_as: int | None = None
+    #: Users by number that a task may choose with ``backend_parameters.user``.
+    users: frozenset[int] = frozenset()
     #: Handles in one ``observe`` call.
     observe_batch: int = 10_000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from weft import explanation
 from weft.clock import Clock
-from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge
+from weft.errors import ExecutorRefused, Forbidden, InvalidRequest, StagingFailed, TooLarge
 from weft.folders import AttemptFolder, Folders, log_path
 from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
 from weft.paths import relative_name
@@ -48,6 +48,21 @@ def uid_of(job: Job, run_as: int | None = None) -> int | None:
     return FIRST_UID + zlib.crc32((job.parent or job.id).encode()) % UIDS
 
 
+def chosen_user(resources: Resources | None, users: Collection[int]) -> int | None:
+    """Return the user that a task asks for by ``backend_parameters.user``; None for the one that weft gives it.
+
+    :raises ExecutorRefused: it is not among ``users``.
+    """
+    asked = None if resources is None else resources.backend_parameters.get("user")
+    if asked is None:
+        return None
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 11 and int(asked) in users):
+        raise ExecutorRefused(
+            f"backend parameter user: {asked[:20]!r} is none of the users that this site lets tasks choose"
+        )
+    return int(asked)
+
+
 class Fetch(Protocol):
     """The part of the guarded HTTP client that is used here."""
 
@@ -65,10 +80,12 @@ class TaskPreparation:
     writable_inputs: bool = False
     binary_gigabytes: bool = False
     run_as: int | None = None
+    #: Users that a task may choose.
+    users: frozenset[int] = frozenset()
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
         """Make the attempt's folder with everything that the steps will see."""
-        uid = uid_of(job, self.run_as)
+        uid = chosen_user(job.task.resources, self.users) or uid_of(job, self.run_as)
         _fresh(folder)
         task = job.task
         asked = task.resources or Resources()

@@ -141,6 +141,7 @@ def make_worker(settings: Settings, store: Store) -> Worker:
             writable_inputs=settings.writable_inputs,
             binary_gigabytes=settings.binary_gigabytes,
             run_as=tasks.capabilities.run_as,
+            users=tasks.capabilities.users,
         ),
         Kind.RUN: RunPreparation(
             store=store,
@@ -205,6 +206,11 @@ def choose_executor(settings: Settings) -> Executor:
     :raises InvalidRequest: there is none of this name.
     :raises Unavailable: ``auto``, and none is usable.
     """
+    if settings.executor == ENGINE:
+        others = ", ".join(("auto", *_task_executors()))
+        raise InvalidRequest(
+            "executor engine runs workflow engines, no tasks", field="executor", remedy=f"one of: {others}"
+        )
     if settings.executor != "auto":
         return _executor(settings.executor, settings)
     said = []
@@ -219,6 +225,10 @@ def choose_executor(settings: Settings) -> Executor:
             return executor
         said.append(f"{name}: {health.detail}")
     raise Unavailable("no executor is usable here: " + "; ".join(said))
+
+
+def _task_executors() -> list[str]:
+    return [name for name in Plugins("weft.executors").names if name != ENGINE]
 
 
 def _executor(name: str, settings: Settings) -> Executor:
@@ -253,9 +263,10 @@ def describe(settings: Settings) -> Iterator[str]:
     database = settings.database and masked(settings.database)
     yield from _settings_lines("", settings.model_dump() | {"database": database})
     yield ""
-    for name in Plugins("weft.executors").names:
+    for name in _task_executors():
         yield _health_line(f"executor {name}", _executor_health(name, settings))
     yield f"  tasks go to: {_chosen(settings)}"
+    yield _health_line("sandbox of workflow engines", _executor_health(ENGINE, settings))
     found, missing = _look_for_engines(settings, None)
     for broken in missing:
         yield _health_line(f"engine {broken.name}", _broken_health(broken))

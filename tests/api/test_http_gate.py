@@ -174,6 +174,13 @@ def test_a_wrong_path_is_404(client: TestClient, path: str) -> None:
     assert_error(client.get(path), 404)
 
 
+@pytest.mark.parametrize("path", ["//toy/v1/whoami", "/toy//v1///whoami"])
+def test_doubled_slashes_count_as_one(client: TestClient, path: str) -> None:
+    """A client whose base URL ends in a slash makes such paths; a redirect would lose some of them their body."""
+    answer = client.get(f"http://testserver{path}", follow_redirects=False)
+    assert (answer.status_code, answer.json()["name"]) == (200, "local|anonymous")
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -85,6 +86,30 @@ def test_a_network_that_is_not_allowed_is_refused(site: DockerSite) -> None:
     assert site.executor.capabilities.backend_parameters == frozenset()
     with pytest.raises(ExecutorRefused, match="no network"):
         site.run("true", resources=Resources(backend_parameters={"network": "true"}))
+
+
+def test_gpus_of_an_engine_that_has_none_are_refused_in_words(docker_engine: str, tmp_path: Path) -> None:
+    site = DockerSite(docker_engine, tmp_path, docker={"max_gpus": 1})
+    try:
+        if "nvidia" in site.api.info()["Runtimes"]:
+            pytest.skip("this engine has GPUs")
+        assert site.executor.capabilities.backend_parameters == {"gpus"}
+        seen = site.run("true", resources=Resources(backend_parameters={"gpus": "1"})).seen
+        assert seen.failure is not None
+        assert "this Docker Engine offers none" in seen.failure.reason
+    finally:
+        site.close()
+
+
+def test_what_a_task_may_choose_is_what_the_site_allows(docker_engine: str, tmp_path: Path) -> None:
+    site = DockerSite(docker_engine, tmp_path, docker={"allow_network": True, "max_gpus": 4, "users": [1234]})
+    try:
+        able = site.executor.capabilities
+        chosen = {"user"} if os.geteuid() == 0 else set()
+        assert able.backend_parameters == {"network", "gpus"} | chosen
+        assert able.users == ({1234} if chosen else set())
+    finally:
+        site.close()
 
 
 def test_the_number_of_processes_is_limited(open_site: DockerSite) -> None:

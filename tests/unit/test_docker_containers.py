@@ -193,3 +193,27 @@ def test_the_deepest_mount_covers_a_path() -> None:
     assert containers.covering((outer, inner), "/data/in/file") is inner
     assert containers.covering((outer, inner), "/data/input") is outer
     assert containers.covering((outer, inner), "/database") is None
+
+
+@pytest.mark.parametrize(("asked", "number"), [("1", 1), ("2", 2), ("all", 2)])
+def test_gpus_are_asked_of_the_engine(asked: str, number: int) -> None:
+    work = a_submission(resources=Resources(backend_parameters={"gpus": asked}))
+    (request,) = document(work, replace(LIMITS, max_gpus=2))["HostConfig"]["DeviceRequests"]
+    assert request == {"Driver": "", "Count": number, "Capabilities": [["gpu"]]}
+
+
+@pytest.mark.parametrize("asked", [None, "0"])
+def test_nobody_gets_gpus_unasked(asked: str | None) -> None:
+    parameters = {} if asked is None else {"gpus": asked}
+    work = a_submission(resources=Resources(backend_parameters=parameters))
+    assert document(work, replace(LIMITS, max_gpus=2))["HostConfig"]["DeviceRequests"] == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"), [("3", "3 is more than the 2"), ("-1", "neither"), ("1.5", "neither"), ("a100", "neither")]
+)
+def test_gpus_that_cannot_be_given_are_refused(asked: str, words: str) -> None:
+    with pytest.raises(ExecutorRefused, match=words):
+        containers.check(
+            a_submission(resources=Resources(backend_parameters={"gpus": asked})), replace(LIMITS, max_gpus=2)
+        )

@@ -25,6 +25,7 @@ from weft.model import Principal
 log = get_logger(__name__)
 
 _MOST_HEADERS = 64 << 10
+_SLASHES = re.compile("/{2,}")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -70,6 +71,8 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if "//" in scope["path"]:  # many a client is told a base URL that ends in a slash
+            scope["path"] = _SLASHES.sub("/", scope["path"])
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         page = scope["path"] == "/" or scope["path"].startswith(self._ui_paths)
         answer = _Answer(send, _request_id(headers), _PAGE if page else _INERT)

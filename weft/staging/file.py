@@ -20,10 +20,12 @@ from weft.errors import Forbidden, InvalidRequest, StagingFailed, Unavailable
 from weft.model import FileType
 from weft.paths import LeadsOut, Owner, Tree
 from weft.ports import Entry, Root, Stager
+from weft.staging import halt
 from weft.staging.urls import authority, path_of, scheme_of, shown
 
 _HOSTS = ("", "localhost")
 _CHUNK = 1 << 20
+_SHARED = 1 << 26  # by one system call
 _TRANSIENT = (errno.ESTALE, errno.ETIMEDOUT, errno.EAGAIN)  # what a network file system says for a while
 
 
@@ -244,8 +246,8 @@ def store_beneath(source: Path, folder: int, name: str, owner: Owner = None) -> 
 def _copy(source: int, target: int) -> None:
     """Copy all bytes; the kernel shares the blocks where the file system can (``copy_file_range(2)``)."""
     try:
-        while os.copy_file_range(source, target, 1 << 30):
-            pass
+        while os.copy_file_range(source, target, _SHARED):
+            halt.check()
         if os.lseek(target, 0, os.SEEK_CUR):
             return
     except OSError:
@@ -253,6 +255,7 @@ def _copy(source: int, target: int) -> None:
         os.lseek(target, 0, os.SEEK_SET)
         os.ftruncate(target, 0)
     while chunk := os.read(source, _CHUNK):
+        halt.check()
         view = memoryview(chunk)
         while view:
             view = view[os.write(target, view) :]

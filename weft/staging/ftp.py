@@ -19,6 +19,7 @@ from weft.config import FetchSettings, FtpSettings, Settings
 from weft.errors import InvalidRequest, StagingFailed, TooLarge, Unavailable
 from weft.model import FileType
 from weft.ports import Entry, Stager
+from weft.staging import halt
 from weft.staging.addresses import Place, check_place, place
 from weft.staging.guard import Resolve, checked_addresses, resolve
 from weft.staging.urls import shown
@@ -149,6 +150,7 @@ class FtpStager(Stager):
         with ftp.transfercmd(f"RETR {_path(url)}", rest=stream.tell() or None) as connection:
             while chunk := connection.recv(_CHUNK):
                 stream.write(chunk)
+                halt.check()
                 if stream.tell() > self._fetch.max_bytes:
                     raise TooLarge(f"{shown(url)} is larger than {self._fetch.max_bytes} bytes")
                 if self._now() > deadline:

@@ -30,6 +30,7 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionErro
 
 from weft.config import FetchSettings
 from weft.errors import StagingFailed, TooLarge, Unavailable
+from weft.staging import halt
 from weft.staging.addresses import Place, check_address, check_place, place
 from weft.staging.urls import shown
 
@@ -264,6 +265,7 @@ class GuardedClient:
             if not chunk:
                 return
             yield chunk
+            halt.check()
 
     @cached_property
     def _pools(self) -> urllib3.PoolManager:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from weft.errors import StagingFailed, Unavailable, WeftError
+from weft.staging import halt
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -36,10 +37,13 @@ def patiently(action: Callable[[], Result], pause: Pause) -> Result:
 
 def each(items: Sequence[Item], action: Callable[[Item], Result]) -> list[Result | WeftError]:
     """Run ``action`` for all items and return the results in order, an error in the place of its result."""
+    wanted = halt.heeded()
 
     def guarded(item: Item) -> Result | WeftError:
         try:
-            return action(item)
+            with halt.heeding(wanted):
+                halt.check()
+                return action(item)
         except WeftError as error:
             return error
         except OSError as error:

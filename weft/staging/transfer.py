@@ -10,7 +10,6 @@ import errno
 import os
 import shutil
 import stat
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -21,6 +20,7 @@ from weft.folders import AttemptFolder
 from weft.model import FileType, Input, Mount, Task
 from weft.paths import Owner, Tree
 from weft.ports import Root, Stager
+from weft.staging import halt
 from weft.staging.file import store_beneath
 from weft.staging.parallel import Pause, each, in_words, patiently
 from weft.staging.plan import Local, Plan, check, plan
@@ -50,7 +50,7 @@ def prepare(
     gid: int | None = None,
     writable_inputs: bool = False,
     in_place: bool = True,
-    pause: Pause = time.sleep,
+    pause: Pause = halt.pause,
 ) -> Prepared:
     """Stage all inputs of one attempt and make every folder that its steps may write to.
 

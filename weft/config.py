@@ -134,7 +134,7 @@ class FtpLogin(Section):
     user: str
     """Name."""
     password: SecretStr
-    """Password; it travels unencrypted, as FTP has it."""
+    """Password; it travels unencrypted, as FTP has it, but to the hosts in ``ftp.tls_hosts``."""
 
 
 class FtpSettings(Section):
@@ -142,6 +142,8 @@ class FtpSettings(Section):
 
     hosts: dict[str, FtpLogin] = {}
     """Host to its login: ``[ftp.hosts."ftp.example.org"]`` with ``user`` and ``password``."""
+    tls_hosts: tuple[str, ...] = ()
+    """Hosts that are spoken to by TLS alone (``AUTH TLS``, RFC 4217); their certificates are verified."""
 
 
 class DrsSettings(Section):

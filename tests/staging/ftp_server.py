@@ -10,15 +10,18 @@ from pathlib import Path
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     from pyftpdlib.authorizers import DummyAuthorizer
-    from pyftpdlib.handlers import DTPHandler, FTPHandler
+    from pyftpdlib.handlers import DTPHandler, FTPHandler, TLS_DTPHandler, TLS_FTPHandler
     from pyftpdlib.ioloop import IOLoop
     from pyftpdlib.servers import FTPServer
 
 
 class FtpSite:
-    """Serves ``folder`` to anybody for reading, and to the user ``me`` for writing too."""
+    """Serves ``folder`` to anybody for reading, and to the user ``me`` for writing too.
 
-    def __init__(self, folder: Path) -> None:
+    With a certificate (a file with its key) it speaks TLS and nothing else, on both connections.
+    """
+
+    def __init__(self, folder: Path, certificate: Path | None = None) -> None:
         logging.getLogger("pyftpdlib").setLevel(logging.CRITICAL)
         self.folder = folder
         self.commands: list[str] = []
@@ -29,7 +32,9 @@ class FtpSite:
         users.add_anonymous(str(folder))
         site = self
 
-        class Data(DTPHandler):  # type: ignore[misc]
+        secure = certificate is not None
+
+        class Data(TLS_DTPHandler if secure else DTPHandler):  # type: ignore[misc]
             def use_sendfile(self) -> bool:
                 return False
 
@@ -40,8 +45,10 @@ class FtpSite:
                     return 0
                 return int(super().send(data[: 1 << 14]))
 
-        class Control(FTPHandler):  # type: ignore[misc]
+        class Control(TLS_FTPHandler if secure else FTPHandler):  # type: ignore[misc]
             authorizer = users
+            certfile = None if certificate is None else str(certificate)
+            tls_control_required = tls_data_required = secure
             dtp_handler = Data
             banner = "ready"
             auth_failed_timeout = 0.01

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 from tests.builders import a_step, a_task
 from tests.staging.conftest import a_fetch
 from tests.staging.ftp_server import FtpSite
+from tests.testbeds.certificates import certificate
 from weft.config import FetchSettings, FtpLogin, FtpSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge, Unavailable
 from weft.folders import AttemptFolder
@@ -172,6 +174,64 @@ def test_nobody_listening_can_be_tried_again(stager: FtpStager, tmp_path: Path) 
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(Unavailable, match="no connection"):
             stager.download(f"ftp://127.0.0.1:{unused.getsockname()[1]}/x", tmp_path / "x")
+
+
+# -- TLS -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trust(tmp_path: Path) -> ssl.SSLContext:
+    """Trust in the certificate of the secure site, which stands for the name ftp.example."""
+    (tmp_path / "tls").mkdir()
+    cert, key = certificate(tmp_path / "tls", "ftp.example")
+    (tmp_path / "tls" / "both.pem").write_bytes(cert.read_bytes() + key.read_bytes())
+    return ssl.create_default_context(cafile=str(cert))
+
+
+@pytest.fixture
+def secure_site(tmp_path: Path, trust: ssl.SSLContext) -> Iterator[FtpSite]:
+    folder = tmp_path / "ftps"
+    folder.mkdir()
+    server = FtpSite(folder, tmp_path / "tls" / "both.pem")
+    server.start()
+    yield server
+    server.stop()
+
+
+def a_secure_stager(tls: ssl.SSLContext | None, host: str = "ftp.example") -> FtpStager:
+    login = FtpLogin(user="me", password=SecretStr("secret"))
+    settings = FtpSettings(hosts={host: login}, tls_hosts=(host,))
+    return FtpStager(settings, FetchSettings(read_seconds=5), resolver=lambda *_: ["127.0.0.1"], tls=tls)
+
+
+def test_a_host_of_tls_is_never_told_a_word_without_it(
+    secure_site: FtpSite, trust: ssl.SSLContext, tmp_path: Path
+) -> None:
+    stager, body = a_secure_stager(trust), os.urandom(1 << 20)
+    (tmp_path / "source").write_bytes(body)
+    url = f"ftp://ftp.example:{secure_site.port}/deep/file"
+    stager.upload(tmp_path / "source", url)
+    assert (secure_site.folder / "deep" / "file").read_bytes() == body
+    stager.download(url, tmp_path / "target")
+    assert (tmp_path / "target").read_bytes() == body
+    assert [entry.path for entry in stager.list(url.removesuffix("/file"))] == ["file"]
+    before_login = secure_site.commands[: secure_site.commands.index("USER me")]
+    assert before_login == ["AUTH TLS", "PBSZ 0", "PROT P"]
+
+
+def test_a_certificate_that_is_not_trusted_or_of_another_host_ends_it(
+    secure_site: FtpSite, trust: ssl.SSLContext, tmp_path: Path
+) -> None:
+    for stager, host in ((a_secure_stager(None), "ftp.example"), (a_secure_stager(trust, "b.example"), "b.example")):
+        with pytest.raises(StagingFailed, match="no trusted TLS connection"):
+            stager.download(f"ftp://{host}:{secure_site.port}/x", tmp_path / "x")
+    assert "PASS" not in secure_site.commands
+
+
+def test_a_server_without_tls_gets_no_password(site: FtpSite, trust: ssl.SSLContext, tmp_path: Path) -> None:
+    with pytest.raises(StagingFailed, match=r"50\d"):
+        a_secure_stager(trust).download(f"ftp://ftp.example:{site.port}/x", tmp_path / "x")
+    assert site.commands == ["AUTH TLS"]
 
 
 def test_a_whole_task_goes_through(site: FtpSite, writer: FtpStager, attempt: AttemptFolder) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import ssl
 import threading
 from http.server import HTTPServer
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.testbeds.certificates import certificate
 from weft.config import FetchSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge, Unavailable
 from weft.staging.guard import GuardedClient
@@ -257,33 +257,6 @@ def test_names_are_escaped_and_a_query_stays_behind(client: GuardedClient) -> No
     assert stager.join("http://h/d/?sig=1", "a b/ü#.txt") == "http://h/d/a%20b/%C3%BC%23.txt?sig=1"
     with pytest.raises(StagingFailed, match="listed"):
         stager.list("http://127.0.0.1/d/")
-
-
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """Make a key and a certificate that signs itself."""
-    from cryptography import x509
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return folder / "cert.pem", folder / "key.pem"
 
 
 @pytest.fixture

@@ -48,6 +48,15 @@ def test_a_row_has_a_question_an_answer_and_tests_that_exist(question: str) -> N
         assert name in names_in(ROOT / file), f"{question}: {file} has no {name}"
 
 
+def test_every_kind_of_bad_input_names_its_answer_and_its_tests() -> None:
+    section = PAGE.read_text(encoding="utf-8").partition("## What bad input gets")[2].partition("\n## ")[0]
+    table = [line.split("|")[1:-1] for line in section.splitlines() if line.startswith("| ")][1:]
+    assert len(table) >= 15
+    for kind, answer, proof in table:
+        assert re.search(r"4\d\d", answer) or "4xx" in answer, kind
+        assert _TEST.findall(proof), kind
+
+
 def test_every_test_that_the_page_names_exists() -> None:
     for file, name in _TEST.findall(PAGE.read_text(encoding="utf-8")):
         assert name in names_in(ROOT / file), f"{file} has no {name}"

@@ -1,5 +1,6 @@
 """``ftp://HOST/PATH`` by the standard library, passive, with restart (RFC 959, RFC 3659) and guarded addresses.
 
+A host in ``ftp.tls_hosts`` is spoken to by TLS, on both connections (RFC 4217), and never without. Elsewhere
 FTP is plain text, so it obeys the rule for plain http: a host must be listed, in ``fetch.allow_hosts`` or with a login
 in ``ftp.hosts``. The name is resolved once, every address is checked, and both connections go to the checked one: what
 the server says about the address of its data connection is not used.
@@ -8,6 +9,8 @@ the server says about the address of its data connection is not used.
 from __future__ import annotations
 
 import ftplib
+import socket
+import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,7 +24,7 @@ from weft.model import FileType
 from weft.ports import Entry, Stager
 from weft.staging import halt
 from weft.staging.addresses import Place, check_place, place
-from weft.staging.guard import Resolve, checked_addresses, resolve
+from weft.staging.guard import Resolve, checked_addresses, resolve, trusting_context
 from weft.staging.urls import shown
 
 _CHUNK = 1 << 18
@@ -47,12 +50,15 @@ class FtpStager(Stager):
         fetch: FetchSettings,
         *,
         resolver: Resolve = resolve,
+        tls: ssl.SSLContext | None = None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Keep the settings; tests pass a resolver of their own."""
+        """Keep the settings; tests pass a resolver and a TLS context of their own."""
         self._logins = {host.lower(): login for host, login in settings.hosts.items()}
         self._fetch = fetch
-        self._hosts = (*fetch.allow_hosts, *self._logins)
+        self._secure_hosts = frozenset(host.lower() for host in settings.tls_hosts)
+        self._tls = tls
+        self._hosts = (*fetch.allow_hosts, *self._logins, *self._secure_hosts)
         self._resolve = resolver
         self._now = now
 
@@ -160,9 +166,11 @@ class FtpStager(Stager):
     @contextmanager
     def _connected(self, url: str) -> Iterator[ftplib.FTP]:
         where = self._place(url)
-        ftp = ftplib.FTP(encoding="utf-8")  # noqa: S321  # plain text, for listed hosts alone
+        ftp = self._client(where)
         try:
             self._connect(ftp, where)
+            if isinstance(ftp, _SecureFtp):
+                ftp.secure(where.host)
             login = self._logins.get(where.host)
             if login is None:
                 ftp.login()
@@ -174,6 +182,13 @@ class FtpStager(Stager):
                 ftp.quit()
         finally:
             ftp.close()
+
+    def _client(self, where: Place) -> ftplib.FTP:
+        if where.host not in self._secure_hosts:
+            return ftplib.FTP(encoding="utf-8")  # noqa: S321  # plain text, for listed hosts alone
+        if self._tls is None:
+            self._tls = trusting_context()
+        return _SecureFtp(context=self._tls, encoding="utf-8")  # never without TLS
 
     def _connect(self, ftp: ftplib.FTP, where: Place) -> None:
         """Try the addresses in turn; every one must pass, or none is used."""
@@ -195,6 +210,8 @@ class FtpStager(Stager):
         """Translate errors of the protocol; a reply of 4yz says to try again (RFC 959, 4.2.1)."""
         try:
             yield
+        except ssl.SSLCertVerificationError as error:
+            raise StagingFailed(f"no trusted TLS connection to {shown(url)}: {error.verify_message}") from error
         except ftplib.error_temp as error:
             raise Unavailable(f"{error} at {shown(url)}") from error
         except ftplib.error_perm as error:
@@ -210,6 +227,21 @@ class FtpStager(Stager):
         where = place(url, ("ftp",))
         check_place(where, self._hosts, only_listed=self._fetch.only_listed)
         return where
+
+
+class _SecureFtp(ftplib.FTP_TLS):
+    """Both connections by TLS, the second as a part of the first one's session, as many servers ask."""
+
+    def secure(self, host: str) -> None:
+        """Begin TLS before anything is said, and verify that the certificate is ``host``'s."""
+        self.host = host
+        self.auth()
+        self.prot_p()
+
+    def ntransfercmd(self, cmd: str, rest: int | str | None = None) -> tuple[socket.socket, int | None]:
+        connection, size = ftplib.FTP.ntransfercmd(self, cmd, rest)  # noqa: S321
+        session = self.sock.session if isinstance(self.sock, ssl.SSLSocket) else None
+        return self.context.wrap_socket(connection, server_hostname=self.host, session=session), size
 
 
 def _path(url: str) -> str:

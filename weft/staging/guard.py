@@ -269,11 +269,15 @@ class GuardedClient:
 
     @cached_property
     def _pools(self) -> urllib3.PoolManager:
-        tls = self._tls
-        if tls is None:
-            tls = ssl.create_default_context()
-            tls.load_verify_locations(certifi.where())
+        tls = self._tls or trusting_context()
         return urllib3.PoolManager(num_pools=32, maxsize=16, retries=False, ssl_context=tls)
+
+
+def trusting_context() -> ssl.SSLContext:
+    """Return a TLS context that trusts whom the system trusts, and certifi's list."""
+    tls = ssl.create_default_context()
+    tls.load_verify_locations(certifi.where())
+    return tls
 
 
 def _site(where: Place) -> tuple[str, str, int]:

@@ -9,7 +9,8 @@ scripts/setup.sh \
     mvn=maven java=default-jre-headless \
     /usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples \
     munged=munge slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client \
-    pg_createcluster=postgresql dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg || exit 1
+    pg_createcluster=postgresql dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg \
+    curl=curl openssl=openssl || exit 1
 
 # What a user has set for weft must not change what is tested.
 for name in $(compgen -e | grep '^WEFT_' || true); do unset "$name"; done

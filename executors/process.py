@@ -72,7 +72,7 @@ class Spawner:
     def __call__(self, control: Path) -> None:
         """Start a supervisor, claim the folder for it, and only then tell it to go on.
 
-        A supervisor that never gets its word (weft died here, or the folder was claimed) ends by itself.
+        A supervisor that never gets its word goes on if the folder is claimed for it (weft died here), else it ends.
         """
         reader, writer = os.pipe()
         try:

@@ -128,6 +128,15 @@ def claim(control: str, executor: str, pid: int) -> bool:
     return True
 
 
+def _is_claimed_for(control: str, pid: int) -> bool:
+    try:
+        with open(os.path.join(control, "pid"), encoding="utf-8") as file:
+            entry: Claim = json.load(file)
+    except FileNotFoundError:
+        return False
+    return entry["pid"] == pid
+
+
 def supervise(control: str, become: Callable[[StepPlan], NoReturn] | None = None) -> None:
     """Run the job of a claimed folder to its end. Call it in a process with one thread; it takes over SIGTERM.
 
@@ -364,8 +373,11 @@ def _signal_name(number: int) -> str:
 
 
 def main(control: str) -> None:
-    """Wait on standard input for the word that the folder is claimed, then supervise it."""
+    """Wait on standard input for the word that the folder is claimed, then supervise it.
+
+    Where weft died after the claim and before the word, the claim itself is the word: nobody else will ever start it.
+    """
     os.chdir("/")
-    if os.read(0, 1):
+    if os.read(0, 1) or _is_claimed_for(control, os.getpid()):
         supervise(control)
     os._exit(0)

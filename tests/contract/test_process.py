@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from executors import supervisor
 from executors.process import create, supervisor_argv
 from tests.contract.suite import MAX_LOG_BYTES, PATIENCE, Bench, ExecutorContract, Watched, exit_codes, grows, wait_for
 from weft.config import ProcessSettings, Settings
@@ -243,3 +244,17 @@ def test_a_supervisor_that_gets_no_word_starts_nothing(bench: Bench, settings: S
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert list(control.iterdir()) == []
+
+
+def test_a_supervisor_for_whom_the_folder_is_claimed_needs_no_word(bench: Bench, settings: Settings) -> None:
+    """As when weft dies between claiming the folder for it and telling it so."""
+    control = bench.data / "control"
+    control.mkdir()
+    plan = {"steps": [], "messages": [], "metadata": {}, "grace_seconds": 1.0}
+    (control / "job.json").write_text(json.dumps(plan))
+    started = subprocess.Popen(supervisor_argv(control), stdin=subprocess.PIPE)
+    assert supervisor.claim(str(control), "process", started.pid)
+    assert started.stdin is not None
+    started.stdin.close()
+    assert started.wait(PATIENCE) == 0
+    assert json.loads((control / "status.json").read_text())["over"] is True

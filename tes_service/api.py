@@ -23,6 +23,7 @@ from weft.config import Settings
 from weft.errors import Conflict, InvalidRequest, NotFound
 from weft.folders import Folders
 from weft.http.request import Request
+from weft.limits import Admission
 from weft.model import Job, JsonObject, Kind, NewJob, Principal, Task, task_to_json
 from weft.ports import Root
 from weft.staging.guard import GuardedClient
@@ -54,6 +55,7 @@ class TesApi:
         schemes: Callable[[], Collection[str]],
         clock: Clock,
         new_id: NewId,
+        admission: Admission,
     ) -> None:
         """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
         self.store = store
@@ -62,6 +64,7 @@ class TesApi:
         self.schemes = schemes
         self.clock = clock
         self.new_id = new_id
+        self.admission = admission
         self.folders = Folders(settings.data)
         self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.fleet = FleetView(store, clock, silent_seconds=_SILENT_LEASES * settings.lease_seconds)
@@ -113,6 +116,8 @@ class TesApi:
         :raises InvalidRequest: names the member that is wrong and the remedy.
         :raises Forbidden: a URL that this server's settings do not allow.
         :raises Conflict: the ``Idempotency-Key`` came before, with another task.
+        :raises TooMany: the caller's part of the queue is full.
+        :raises Unavailable: the whole queue is.
         """
         new = self._new_job(body, request)
         return _created(new, self.store.create(new))
@@ -124,6 +129,8 @@ class TesApi:
 
     def _new_job(self, body: Any, request: Request) -> NewJob:
         task, messages = self._understood(body, request.principal)
+        self.admission.admit(request.principal)
+        chosen = {} if task.resources is None else task.resources.backend_parameters
         now = self.clock()
         return NewJob(
             id=self.new_id(now),
@@ -134,7 +141,8 @@ class TesApi:
             name=task.name,
             tags=task.tags,
             parent=request.principal.run,
-            max_attempts=1 if task.resources is None else parameters.attempts(task.resources.backend_parameters),
+            max_attempts=parameters.attempts(chosen),
+            priority=parameters.priority(chosen),
             idempotency_key=_key(request),
             messages=messages,
             callbacks=self.callbacks.asked(request.headers, request.principal),
@@ -184,7 +192,9 @@ class TesApi:
             wire.resources,
             self.fleet.now(),
             binary=self.settings.binary_gigabytes,
-            most_retries=self.settings.max_retries,
+            bounds=parameters.Bounds(
+                retries=self.settings.max_retries, priority=self.admission.limits_of(principal).priority
+            ),
         )
         return dataclasses.replace(task, resources=resources), [*messages, *notes]
 

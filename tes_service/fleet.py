@@ -18,6 +18,7 @@ _GB = 10**9
 _FRESH_SECONDS = 1.0
 _STRICT = "resources.backend_parameters"
 _PREFIX = f"{_STRICT}: "
+_NO_BOUNDS = parameters.Bounds()
 
 
 class Workers(Protocol):
@@ -53,7 +54,7 @@ class Fleet:
         if self.executors and not any(_fits(wanted, able) for able in self.executors):
             raise _too_much(wanted, self.executors)
 
-    def known(self, wire: WireResources, *, most_retries: int) -> tuple[dict[str, str], list[str]]:
+    def known(self, wire: WireResources, bounds: parameters.Bounds) -> tuple[dict[str, str], list[str]]:
         """Keep the backend parameters that are known here, by their names in lower case; and a note on each other one.
 
         :raises InvalidRequest: an unknown one, or one whose value means nothing, although
@@ -63,7 +64,7 @@ class Fleet:
         _refuse_doubles(given)
         known, notes = {}, []
         for name, value in given.items():
-            refusal = self._refusal(name, value, most_retries)
+            refusal = self._refusal(name, value, bounds)
             if refusal is None:
                 known[name.lower()] = value
             elif wire.backend_parameters_strict:
@@ -72,7 +73,7 @@ class Fleet:
                 notes.append(f"{refusal.message.removeprefix(_PREFIX)} and was dropped ({refusal.remedy})")
         return known, notes
 
-    def _refusal(self, name: str, value: str, most_retries: int) -> InvalidRequest | None:
+    def _refusal(self, name: str, value: str, bounds: parameters.Bounds) -> InvalidRequest | None:
         """Say why a parameter is not supported; None if it is."""
         field = f"{_STRICT}.{name}"
         if self.executors and name.lower() not in self.backend_parameters:
@@ -80,7 +81,7 @@ class Fleet:
             message = f"{_PREFIX}backend parameter {name!r} is not supported here"
             return InvalidRequest(message, field=field, remedy=f"known: {names}")
         try:
-            parameters.check(name.lower(), value, most_retries=most_retries)
+            parameters.check(name.lower(), value, bounds)
         except InvalidRequest as error:
             message = f"{_PREFIX}backend parameter {name!r}: {error.message}"
             return InvalidRequest(message, field=field, remedy=error.remedy)
@@ -111,12 +112,12 @@ class FleetView:
 
 
 def read_resources(
-    wire: WireResources | None, fleet: Fleet, *, binary: bool = False, most_retries: int = 0
+    wire: WireResources | None, fleet: Fleet, *, binary: bool = False, bounds: parameters.Bounds = _NO_BOUNDS
 ) -> tuple[Resources | None, list[str]]:
     """Check the resources of a task against the executors that there are; and what its owner should know.
 
     :param binary: a gigabyte is 2**30 bytes here (A19).
-    :param most_retries: the most that a task may ask for.
+    :param bounds: the most that a task may ask for.
     :raises InvalidRequest: see ``Fleet``.
     """
     if wire is None:
@@ -130,7 +131,7 @@ def read_resources(
         backend_parameters_strict=wire.backend_parameters_strict,
     )
     fleet.fit(resources.in_binary() if binary else resources)
-    known, notes = fleet.known(wire, most_retries=most_retries)
+    known, notes = fleet.known(wire, bounds)
     return replace(resources, backend_parameters=known), notes
 
 

@@ -192,6 +192,23 @@ class CallbackSettings(Section):
     """Tell also when a job begins to run."""
 
 
+class LimitSettings(Section):
+    """What one user may have, and what the server takes on; absent: any number."""
+
+    running: int | None = Field(default=None, ge=1)
+    """Tasks of one user that run at once; and as many runs."""
+    queued: int | None = Field(default=None, ge=0)
+    """Jobs of one user that wait; a create beyond it is answered 429. Tasks of a run count and are never refused."""
+    queued_in_all: int | None = Field(default=None, ge=0)
+    """Jobs that wait in all; a create beyond it is answered 503."""
+    requests: float | None = Field(default=None, gt=0)
+    """Requests of one user a second; more are answered 429. Counted in each API process by itself."""
+    burst: int = Field(default=100, ge=1)
+    """How many of them may come at once."""
+    priority: int = Field(default=10, ge=0)
+    """The highest ``backend_parameters.priority`` of a task, and below 0 the lowest: it ranks the tasks of one user."""
+
+
 class Settings(BaseSettings):
     """All settings of weft."""
 
@@ -269,6 +286,7 @@ class Settings(BaseSettings):
     drs: DrsSettings = DrsSettings()
     fsspec: FsspecSettings = FsspecSettings()
     callbacks: CallbackSettings = CallbackSettings()
+    limits: LimitSettings = LimitSettings()
 
     @property
     def database_url(self) -> str:

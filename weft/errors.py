@@ -11,8 +11,20 @@ class WeftError(Exception):
 
     status: int = 500
 
-    def __init__(self, message: str = "", *, field: str | None = None, remedy: str | None = None) -> None:
+    #: When it may go better, in whole seconds; for ``TooMany`` and ``Unavailable``.
+    retry_after: int = 1
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        field: str | None = None,
+        remedy: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
         """Keep the message and, for a caller's mistake, the field that is wrong and what to do about it."""
+        if retry_after is not None:
+            self.retry_after = retry_after
         self.message = message or (type(self).__doc__ or "").strip()
         self.field = field
         self.remedy = remedy
@@ -65,14 +77,12 @@ class TooMany(WeftError):
     """Too many requests: try again later."""
 
     status = 429
-    retry_after = 1
 
 
 class Unavailable(WeftError):
     """A part that weft needs does not answer now: try again later."""
 
     status = 503
-    retry_after = 1
 
 
 class StagingFailed(WeftError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -23,6 +24,7 @@ from weft.dispatch import Means
 from weft.errors import InvalidRequest, Unavailable, WeftError
 from weft.folders import Folders
 from weft.http.api import build_app
+from weft.limits import Admission, site_limits
 from weft.model import Kind
 from weft.plugins import Broken, Plugins
 from weft.ports import Capabilities, Engine, Executor, Health
@@ -101,6 +103,8 @@ def open_store(settings: Settings) -> Store:
 def make_app(settings: Settings, store: Store) -> Any:
     """Return the ASGI application of both services."""
     stagers = installed(settings)
+    limits_of = site_limits(settings)
+    admission = Admission(limits_of, store, settings, time.monotonic)
     tes = tes_service.app.service(
         TesApi(
             store=store,
@@ -109,6 +113,7 @@ def make_app(settings: Settings, store: Store) -> Any:
             schemes=lambda: stagers.schemes,
             clock=system_clock,
             new_id=new_id,
+            admission=admission,
         )
     )
     wes = wes_service.app.services(
@@ -120,10 +125,12 @@ def make_app(settings: Settings, store: Store) -> Any:
             schemes=lambda: stagers.schemes,
             clock=system_clock,
             new_id=new_id,
+            admission=admission,
         )
     )
     services = (tes, *wes)
-    return build_app(services, settings=settings, access=Access(store, system_clock), ready=store.ready)
+    access = Access(store, system_clock)
+    return build_app(services, settings=settings, access=access, ready=store.ready, limits_of=limits_of)
 
 
 def make_worker(settings: Settings, store: Store) -> Worker:
@@ -171,6 +178,7 @@ def make_worker(settings: Settings, store: Store) -> Worker:
             Kind.RUN: settings.engine.max_running,
         },
         pool=thread_pool(settings.staging_threads),
+        most_each=settings.limits.running,
         lease_seconds=settings.lease_seconds,
         beat_seconds=settings.beat_seconds,
         retention=None

@@ -62,6 +62,8 @@ class Worker:
     #: Jobs of a kind driven at once.
     slots: Mapping[Kind, int]
     pool: Pool
+    #: Jobs of a kind that one owner may have running; the store knows exceptions.
+    most_each: int | None = None
     lease_seconds: float = 30.0
     beat_seconds: float = 1.0
     retention: Retention | None = None
@@ -163,7 +165,10 @@ class Worker:
             free = slots - sum(1 for drive in self._drives.values() if drive.job.kind is kind)
             if free > 0:
                 until = now + self.lease_seconds
-                for job in self.store.claim(self.means.worker, (kind,), free, now=now, until=until):
+                claimed = self.store.claim(
+                    self.means.worker, (kind,), free, now=now, until=until, most_each=self.most_each
+                )
+                for job in claimed:
                     self._hold(job)
 
     def _take_over(self, now: float) -> None:

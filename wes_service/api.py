@@ -14,6 +14,7 @@ from weft.config import Settings
 from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, WeftError
 from weft.folders import Folders
 from weft.http.request import Request
+from weft.limits import Admission
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
 from weft.ports import Engine
 from weft.staging.guard import GuardedClient
@@ -46,6 +47,7 @@ class WesApi:
         schemes: Callable[[], Collection[str]],
         clock: Clock,
         new_id: NewId,
+        admission: Admission,
     ) -> None:
         """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
         self.store = store
@@ -55,6 +57,7 @@ class WesApi:
         self.schemes = schemes
         self.clock = clock
         self.new_id = new_id
+        self.admission = admission
         self.folders = Folders(settings.data)
         self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.limits = Limits(part_bytes=settings.max_attachment_bytes, total_bytes=settings.max_attachment_bytes)
@@ -74,8 +77,11 @@ class WesApi:
         :param stream: the body as it comes from the client.
         :raises InvalidRequest: names the field and the remedy.
         :raises Conflict: the idempotency key belongs to a different request.
+        :raises TooMany: the caller's part of the queue is full.
+        :raises Unavailable: the whole queue is.
         """
         _no_engine(request.principal)
+        self.admission.admit(request.principal)
         key = _checked_key(request.headers.get("idempotency-key"))
         callbacks = self.callbacks.asked(request.headers, request.principal)
         now = self.clock()

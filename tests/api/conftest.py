@@ -20,6 +20,7 @@ from tests.fakes import Clock, Ids
 from weft.auth.access import Access
 from weft.config import Settings
 from weft.http.api import Service, build_app
+from weft.limits import Admission, site_limits
 from weft.model import Kind
 from weft.staging.stagers import Stagers, installed
 from weft.store.store import Filters, Store, WorkerInfo
@@ -45,6 +46,7 @@ class Site:
             schemes=lambda: self.stagers.schemes,
             clock=self.clock,
             new_id=Ids(),
+            admission=Admission(site_limits(self.settings), self.store, self.settings, self.clock),
         )
         return tes.service(api)
 

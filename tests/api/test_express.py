@@ -21,6 +21,7 @@ from tests.unit.test_tes_wire import FULL
 from weft.config import Settings
 from weft.http import api
 from weft.http.express import Express
+from weft.limits import Admission, site_limits
 from weft.model import Kind, Principal
 from wes_service.api import WesApi
 from wes_service.app import services
@@ -79,6 +80,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
             schemes=lambda: ("file",),
             clock=ticking_clock,
             new_id=Ids(),
+            admission=Admission(site_limits(settings), site.store, settings, ticking_clock),
         )
         apps = [_app(site, wes, express=express) for express in (True, False)]
         with (

@@ -18,6 +18,7 @@ from weft.config import Settings
 from weft.errors import Forbidden, InvalidRequest
 from weft.folders import Folders
 from weft.http.api import build_app
+from weft.limits import Admission, site_limits
 from weft.model import Job, JsonObject, Kind, NewJob, Principal, Run, Step, StepResult, Tail, Task, task_to_json
 from weft.ports import EngineInfo, EngineParameter
 from weft.states import State
@@ -202,6 +203,7 @@ def running_site(data: Path, **changes: Any) -> Iterator[Site]:
         schemes=lambda: ("", "file", "http", "https"),
         clock=ticking_clock,
         new_id=new_id,
+        admission=Admission(site_limits(settings), store, settings, ticking_clock),
     )
     access = Access(store, ticking_clock)
     app = build_app(services(api), settings=settings, access=access, ready=store.ready)

@@ -10,7 +10,6 @@ from tests.store.databases import only_sqlite
 from weft.model import Kind
 from weft.states import DRIVEN, STORED, State
 from weft.store import leases
-from weft.store.link import Prepared
 from weft.store.store import Store
 
 
@@ -43,15 +42,10 @@ def test_a_claim_leases_the_job_and_begins_an_attempt(store: Store) -> None:
     assert (event.source, event.target, event.attempt) == (State.QUEUED, State.INITIALIZING, 1)
 
 
-@pytest.mark.parametrize("kinds", [[Kind.TASK], [Kind.RUN], [Kind.TASK, Kind.RUN]])
-def test_the_highest_priority_goes_first_then_the_oldest_whatever_the_kinds(store: Store, kinds: list[Kind]) -> None:
-    jobs = [
-        store.create(a_new_job(kind=kind, priority=priority))
-        for priority in (0, 5, -1, 5)
-        for kind in (Kind.TASK, Kind.RUN)
-    ]
-    wanted = sorted((job for job in jobs if job.kind in kinds), key=lambda job: (-job.priority, job.id))
-    claimed = [job.id for _ in jobs for job in store.claim("w", kinds, 1, now=NOW, until=NOW + 30)]
+def test_the_highest_priority_goes_first_then_the_oldest(store: Store) -> None:
+    jobs = [store.create(a_new_job(priority=priority)) for priority in (0, 5, -1, 5)]
+    wanted = sorted(jobs, key=lambda job: (-job.priority, job.id))
+    claimed = [job.id for _ in jobs for job in store.claim("w", [Kind.TASK], 1, now=NOW, until=NOW + 30)]
     assert claimed == [job.id for job in wanted]
 
 
@@ -138,13 +132,6 @@ def test_a_worker_whose_clock_is_set_back_keeps_its_jobs(store: Store) -> None:
 def test_live_keys_are_those_of_all_driven_jobs(store: Store) -> None:
     jobs = {state: stored(store, state) for state in STORED}
     assert store.live_keys() == {jobs[state].key for state in DRIVEN}
-
-
-@only_sqlite
-def test_a_claim_walks_an_index_in_order(plan_of: Callable[..., str]) -> None:
-    plan = plan_of(Prepared(leases._head(Kind.TASK)), now=NOW, most=5)
-    assert "jobs_claim" in plan
-    assert "TEMP B-TREE" not in plan
 
 
 @only_sqlite

@@ -6,6 +6,7 @@ leaves these files as they are and adds its own two.
 """
 
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -13,7 +14,7 @@ import pytest
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from tests.builders import NOW
+from tests.builders import NOW, a_new_job
 from weft.model import Handle, Kind, Principal, StepResult, StoredOutput, Tail
 from weft.states import STORED, State
 from weft.store import upgrade
@@ -105,3 +106,18 @@ def test_a_database_is_migrated_on_demand_and_then_left_alone(old_url: str, empt
     before, now = upgrade.migrate(old_url)
     assert (before in REVISIONS, now) == (True, HEAD)
     assert upgrade.migrate(old_url) == (HEAD, HEAD)
+
+
+def test_limits_of_owners_are_kept(old_url: str) -> None:
+    """Of a database that has them: carol may have 3 jobs running, dave any number."""
+    store = Store(old_url)
+    known = (upgrade.revision_of(store._engine) or "") >= "0002"
+    store.start()
+    try:
+        for owner in ["carol"] * 5 + ["dave"] * 5:
+            store.create(a_new_job(owner=owner))
+        claimed = store.claim("w", [Kind.TASK], 100, now=NOW, until=NOW + 30, most_each=4)
+        numbers = Counter(job.owner for job in claimed)
+        assert (numbers["carol"], numbers["dave"]) == ((3, 5) if known else (4, 4))
+    finally:
+        store.stop()

@@ -11,6 +11,7 @@ from tes_service.wire import WireResources
 from tests.fakes import Clock
 from weft.errors import InvalidRequest
 from weft.model import Resources
+from weft.parameters import Bounds
 from weft.store.store import WorkerInfo
 
 SMALL = {"cpu_cores": 4, "ram_bytes": 8 * 10**9, "disk_bytes": None, "backend_parameters": ["network"]}
@@ -102,24 +103,34 @@ def test_the_fleet_is_asked_for_at_most_once_a_second() -> None:
         ("Max_Retries", "4", "'4' is not a number of retries"),
         ("Max_Retries", "0000000004", "'0000000004' is not a number of retries"),
         ("Max_Retries", "3\n", "is not a number of retries"),
+        ("Priority", "6", "'6' is not a priority that you may give here"),
+        ("Priority", "-6", "'-6' is not a priority"),
+        ("Priority", "1.0", "'1.0' is not a priority"),
+        ("Priority", "high", "'high' is not a priority"),
         ("Max_Retries", "²", "'²' is not a number of retries"),
     ],
 )
 def test_a_value_that_makes_no_sense_counts_as_unsupported(name: str, value: str, words: str) -> None:
-    fleet = Fleet(({**SMALL, "backend_parameters": ["time_limit", "max_retries"]},))
-    resources, notes = read_resources(asked(backend_parameters={name: value}), fleet, most_retries=3)
+    fleet = Fleet(({**SMALL, "backend_parameters": ["time_limit", "max_retries", "priority"]},))
+    resources, notes = read_resources(
+        asked(backend_parameters={name: value}), fleet, bounds=Bounds(retries=3, priority=5)
+    )
     assert resources is not None
     assert resources.backend_parameters == {}
     assert words in notes[0]
     with pytest.raises(InvalidRequest, match=words) as caught:
-        read_resources(asked(backend_parameters={name: value}, backend_parameters_strict=True), fleet, most_retries=3)
+        read_resources(
+            asked(backend_parameters={name: value}, backend_parameters_strict=True),
+            fleet,
+            bounds=Bounds(retries=3, priority=5),
+        )
     assert caught.value.field == f"resources.backend_parameters.{name}"
 
 
 def test_a_time_limit_and_retries_are_kept() -> None:
     fleet = Fleet(({**SMALL, "backend_parameters": ["time_limit", "max_retries"]},))
     wire = asked(backend_parameters={"TIME_LIMIT": "3.5", "max_retries": "3"}, backend_parameters_strict=True)
-    resources, notes = read_resources(wire, fleet, most_retries=3)
+    resources, notes = read_resources(wire, fleet, bounds=Bounds(retries=3, priority=5))
     assert resources is not None
     assert resources.backend_parameters == {"time_limit": "3.5", "max_retries": "3"}
     assert notes == []

@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import logging
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,7 @@ from weft.http import pages
 from weft.http.bodies import VALIDATORS, QueryParser
 from weft.http.express import Express, Routes
 from weft.http.gate import Gate
+from weft.limits import LimitsOf, Rates, site_limits
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 
@@ -82,10 +84,12 @@ def build_app(
     access: Access,
     ready: Callable[[], bool],
     express: bool = True,
+    limits_of: LimitsOf | None = None,
 ) -> connexion.FlaskApp:
     """Return the ASGI application of ``services``, with a front page, ``/healthz`` and ``/readyz``.
 
     Without ``express`` connexion answers everything; nothing but the time it takes tells the difference.
+    Everybody has the limits of ``settings`` unless ``limits_of`` says otherwise.
     It finishes building itself when the server starts it; an operation without a method in its handler is a
     ``connexion.exceptions.ResolverError`` then.
     """
@@ -97,6 +101,7 @@ def build_app(
         engine_paths=[f"{base}/" for service in services if service.open_to_engines for base in service.base_paths],
         ui_paths=[f"{base}/ui/" for service in services for base in service.base_paths],
         allowed=_allowed_methods(services),
+        rates=Rates(limits_of or site_limits(settings), time.monotonic),
     )
     app = connexion.FlaskApp(
         "weft.http",

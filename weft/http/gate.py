@@ -19,6 +19,7 @@ from weft.http.errors import Problem, problem_of
 from weft.http.intake import ClientGone, Intake
 from weft.http.origin import check_origin
 from weft.http.request import Request
+from weft.limits import Rates
 from weft.logs import bound, get_logger
 from weft.model import Principal
 
@@ -26,6 +27,8 @@ log = get_logger(__name__)
 
 _MOST_HEADERS = 64 << 10
 _SLASHES = re.compile("/{2,}")
+#: Asked by machines that must be told the truth in any case.
+_HEALTH = ("/healthz", "/readyz")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SAFE = (
     (b"x-content-type-options", b"nosniff"),
@@ -57,6 +60,7 @@ class Gate:
         engine_paths: Sequence[str],
         ui_paths: Sequence[str],
         allowed: Callable[[str], Sequence[str]],
+        rates: Rates,
     ) -> None:
         self._app = app
         self._access = access
@@ -64,6 +68,7 @@ class Gate:
         self._engine_paths = tuple(engine_paths)
         self._ui_paths = tuple(ui_paths)
         self._allowed = allowed
+        self._rates = rates
         self._max_form = settings.max_attachment_bytes + settings.max_body_bytes  # attachments, and the rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,6 +113,8 @@ class Gate:
             raise InvalidRequest("the query holds bytes that are not percent-encoded", remedy="encode them as UTF-8")
         check_origin(scope["method"], headers, self._settings)
         principal = await self._principal(scope, headers)
+        if scope["path"] not in _HEALTH:
+            self._rates.admit(principal)
         if principal.run is not None and not scope["path"].startswith(self._engine_paths):
             raise Forbidden("the token of a run opens the task API alone")
         request = Request(principal=principal, base_url=self._base_url(scope, headers), headers=headers, id=request_id)

@@ -75,6 +75,8 @@ _PATIENCE = (
 )
 #: Any number that nobody else uses: whoever holds this lock changes the schema.
 _SCHEMA_LOCK = 0x77656674
+#: The same for whoever is claiming jobs.
+_CLAIM_LOCK = 0x77656675
 #: Read connections of one process; a server has 100 for all its clients unless told otherwise.
 _POSTGRESQL_READERS = 16
 
@@ -178,6 +180,11 @@ def writer_statement(engine: Engine) -> str:
     SQLite's ``begin_statement`` then fails at once when another process writes; PostgreSQL's locks end some time.
     """
     return "PRAGMA busy_timeout = 0" if is_sqlite(engine) else _PATIENCE
+
+
+def turn_statement(engine: Engine) -> str | None:
+    """Return the statement that waits until no other process claims; SQLite's transactions are one at a time anyway."""
+    return None if is_sqlite(engine) else f"SELECT pg_advisory_xact_lock({_CLAIM_LOCK})"
 
 
 def most_readers(engine: Engine) -> int | None:

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import cache
 
-from sqlalchemy import Double, Integer, Select, Text, bindparam, null, select, union_all, update
-from sqlalchemy.sql import literal_column
+from sqlalchemy import Double, Integer, Text, bindparam, null, select, update
 
 from weft.model import Job, Kind
 from weft.states import State
@@ -20,6 +19,7 @@ from weft.store.link import Link, Prepared
 from weft.store.patience import Patience
 from weft.store.rows import Row, job_columns
 from weft.store.schema import LEASED, QUEUED, jobs
+from weft.store.shares import Turns
 
 _WORKER = bindparam("worker", type_=Text)
 _UNTIL = bindparam("until", type_=Double)
@@ -55,17 +55,32 @@ _EXPIRE = Prepared(
 _RELEASE = Prepared(update(jobs).where(LEASED, jobs.c.lease_owner == _WORKER).values(lease_until=0.0))
 
 
-def claim(link: Link, worker: str, kinds: Collection[Kind], limit: int, *, now: float, until: float) -> tuple[Job, ...]:
-    """QUEUED -> INITIALIZING for at most ``limit`` jobs: the highest priority first, then the oldest."""
-    if limit < 1 or not kinds:
-        return ()
-    statement = _claim(frozenset(kinds))
-    rows = [Row._make(row) for row in link.all(statement, worker=worker, until=until, now=now, most=limit)]
-    for row in rows:
+def claim(
+    link: Link,
+    worker: str,
+    kinds: Collection[Kind],
+    limit: int,
+    *,
+    now: float,
+    until: float,
+    turns: Turns,
+    most_each: int | None = None,
+) -> tuple[Job, ...]:
+    """QUEUED -> INITIALIZING for at most ``limit`` jobs, of one kind after the other, each in its order of ``turns``.
+
+    :param most_each: the most jobs of a kind that one owner may have running.
+    """
+    chosen: list[str] = []
+    for kind in sorted(kinds):
+        chosen += turns.choose(link, kind, limit - len(chosen), now=now, running=most_each)
+    found: list[Row] = []
+    for length, params in batches(chosen):
+        found += [Row._make(row) for row in link.all(_claim(length), worker=worker, until=until, **params)]
+    for row in found:
         add_attempt(link, row.id, row.attempt, at=now)
         add_event(link, row.id, row.attempt, at=now, source=State.QUEUED, target=State.INITIALIZING)
-    rows.sort(key=lambda row: (-row.priority, row.id))
-    return tuple(row.job for row in rows)
+    claimed = {row.id: row.job for row in found}
+    return tuple(claimed[job_id] for job_id in chosen if job_id in claimed)
 
 
 def take_over(link: Link, worker: str, limit: int, *, now: float, until: float, patience: Patience) -> tuple[Job, ...]:
@@ -107,14 +122,12 @@ def _renew(length: int) -> Prepared:
 
 
 @cache
-def _claim(kinds: frozenset[Kind]) -> Prepared:
-    """Each kind walks its own part of the index in order, so a claim costs the claim, however long the queue."""
-    heads = [_head(kind).subquery() for kind in sorted(kinds)]
-    merged = union_all(*(select(head.c.id, head.c.priority) for head in heads)).subquery()
-    chosen = select(merged.c.id).order_by(merged.c.priority.desc(), merged.c.id).limit(_MOST).cte("chosen")
+def _claim(length: int) -> Prepared:
+    """Take these if they are still there; what another client holds now is left to the next claim."""
+    free = select(jobs.c.id).where(in_batch(jobs.c.id, length), QUEUED).with_for_update(skip_locked=True).cte("free")
     return Prepared(
         update(jobs)
-        .where(jobs.c.id.in_(select(chosen.c.id)), QUEUED)
+        .where(jobs.c.id.in_(select(free.c.id)), QUEUED)
         .values(
             state=State.INITIALIZING.value,
             attempt=jobs.c.attempt + 1,
@@ -124,14 +137,4 @@ def _claim(kinds: frozenset[Kind]) -> Prepared:
             native_id=null(),
         )
         .returning(*job_columns(jobs))
-    )
-
-
-def _head(kind: Kind) -> Select[tuple[str, int]]:
-    return (
-        select(jobs.c.id, jobs.c.priority)
-        .where(QUEUED, jobs.c.kind == literal_column(f"'{kind.value}'", Text), jobs.c.not_before <= _NOW)
-        .order_by(jobs.c.priority.desc(), jobs.c.id)
-        .limit(_MOST)
-        .with_for_update(skip_locked=True)
     )

@@ -124,6 +124,12 @@ class Link:
             else:
                 return
 
+    def take_turn(self) -> None:
+        """Wait until no other process claims jobs, and keep the others waiting until this transaction ends."""
+        statement = dialect.turn_statement(self._engine)
+        if statement is not None:
+            self.send(statement)
+
     @contextmanager
     def together(self) -> Iterator[None]:
         """Send what is put without waiting for each answer; at the end, wait for all.

@@ -8,6 +8,7 @@ by time, so ``id DESC`` is newest first. A change here needs a new file in ``mig
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from sqlalchemy import (
     Boolean,
@@ -85,14 +86,24 @@ jobs = Table(
 )
 
 
-def _partial(name: str, *columns: Column[str] | ColumnElement[str], where: ColumnElement[bool], unique: bool) -> Index:
+def _partial(name: str, *columns: Column[Any] | ColumnElement[Any], where: ColumnElement[bool], unique: bool) -> Index:
     return Index(name, *columns, unique=unique, sqlite_where=where, postgresql_where=where)
 
 
 QUEUED = jobs.c.state == literal_column(f"'{State.QUEUED.value}'", Text)
 LEASED = jobs.c.lease_owner.is_not(None)
 
-_partial("jobs_claim", jobs.c.kind, jobs.c.priority.desc(), jobs.c.id, where=QUEUED, unique=False)
+_partial(
+    "jobs_queue",
+    jobs.c.kind,
+    jobs.c.owner,
+    jobs.c.priority.desc(),
+    jobs.c.id,
+    jobs.c.not_before,
+    where=QUEUED,
+    unique=False,
+)
+_partial("jobs_driven", jobs.c.kind, jobs.c.owner, where=LEASED, unique=False)
 _partial("jobs_lease", jobs.c.lease_until, where=LEASED, unique=False)
 _partial("jobs_parent", jobs.c.parent, jobs.c.id, where=jobs.c.parent.is_not(None), unique=False)
 _partial("jobs_name", jobs.c.kind, jobs.c.name, jobs.c.id, where=jobs.c.name.is_not(None), unique=False)
@@ -217,4 +228,13 @@ workers = Table(
     Column("id", Text, primary_key=True),
     Column("heartbeat_at", Double, nullable=False),
     Column("capabilities", LargeBinary, nullable=False),
+)
+
+# Owners who may have more or fewer jobs running than the workers' default; NULL: any number.
+shares = Table(
+    "shares",
+    metadata,
+    Column("owner", Text, primary_key=True),
+    Column("running", Integer),
+    CheckConstraint("running >= 0", name="shares_running"),
 )

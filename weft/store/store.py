@@ -27,7 +27,7 @@ from weft.model import (
     Tail,
 )
 from weft.states import State
-from weft.store import dialect, history, jobs, leases, moves, outbox, pages, tokens, workers
+from weft.store import dialect, history, jobs, leases, moves, outbox, pages, shares, tokens, workers
 from weft.store.bell import Bell
 from weft.store.link import Readers, open_writer
 from weft.store.notify import NotifyBell
@@ -72,6 +72,7 @@ class Store:
         self._readers = Readers(self._engine)
         self.writer = Writer(partial(open_writer, self._engine), self._rang)
         self._patience = Patience(monotonic)
+        self._turns = shares.Turns()
         self._listeners: tuple[Callable[[], None], ...] = ()
         file = dialect.database_file(self._engine.url)
         self._bell = NotifyBell(self._engine, self._tell) if file is None else Bell(file.parent / "wake", self._tell)
@@ -208,9 +209,48 @@ class Store:
 
     # Leases
 
-    def claim(self, worker: str, kinds: Collection[Kind], limit: int, *, now: float, until: float) -> tuple[Job, ...]:
-        """QUEUED -> INITIALIZING, attempt + 1, lease, a new attempt row; oldest first within priority."""
-        return self.writer.run(partial(leases.claim, worker=worker, kinds=kinds, limit=limit, now=now, until=until))
+    def claim(
+        self,
+        worker: str,
+        kinds: Collection[Kind],
+        limit: int,
+        *,
+        now: float,
+        until: float,
+        most_each: int | None = None,
+    ) -> tuple[Job, ...]:
+        """QUEUED -> INITIALIZING, attempt + 1, lease, a new attempt row; every owner gets a fair share.
+
+        Who has the fewest jobs running is next, and equals take turns; within one owner the highest priority goes
+        first, then the oldest.
+
+        :param most_each: the most jobs of a kind that one owner may have running, unless ``allow`` said otherwise.
+        """
+        return self.writer.run(
+            partial(
+                leases.claim,
+                worker=worker,
+                kinds=kinds,
+                limit=limit,
+                now=now,
+                until=until,
+                turns=self._turns,
+                most_each=most_each,
+            )
+        )
+
+    def queued(self, owner: str | None) -> int:
+        """Count the jobs that wait, of one owner or of all; costs as much as there are."""
+        with self._readers.link() as link:
+            return shares.queued(link, owner)
+
+    def allow(self, owner: str, running: int | None) -> None:
+        """Let an owner have so many jobs of a kind running (None: any number), whatever ``most_each`` says."""
+        self.writer.run(partial(shares.allow, owner=owner, running=running), rings=True)
+
+    def allow_default(self, owner: str) -> None:
+        """Undo ``allow``."""
+        self.writer.run(partial(shares.allow_default, owner=owner), rings=True)
 
     def take_over(self, worker: str, limit: int, *, now: float, until: float) -> tuple[Job, ...]:
         """Jobs in DRIVEN states whose lease expired: same state, same attempt, new lease owner."""

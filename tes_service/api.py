@@ -182,15 +182,18 @@ class TesApi:
 
     def _understood(self, body: Any, principal: Principal) -> tuple[Task, list[str]]:
         wire = parse(body)
+        fleet = self.fleet.now()
         roots = () if principal.run is None else (Root(self.folders.work(principal.run), writable=True),)
         task, messages = rules.read_task(
             wire,
             max_content=self.settings.max_content_bytes,
-            check_url=lambda url, writing: self.check_url(url, writing=writing, roots=roots),
+            check_url=lambda url, writing: (
+                None if fleet.stages_elsewhere else self.check_url(url, writing=writing, roots=roots)
+            ),
         )
         resources, notes = read_resources(
             wire.resources,
-            self.fleet.now(),
+            fleet,
             binary=self.settings.binary_gigabytes,
             bounds=parameters.Bounds(
                 retries=self.settings.max_retries, priority=self.admission.limits_of(principal).priority

@@ -40,6 +40,11 @@ class Fleet:
         """Every key that one of them understands, in lower case, sorted."""
         return tuple(sorted({str(key).lower() for able in self.executors for key in able.get(_KEYS, ())}))
 
+    @property
+    def stages_elsewhere(self) -> bool:
+        """Whether all of them move inputs and outputs by themselves, so that this site's URLs mean nothing to them."""
+        return bool(self.executors) and all(able.get("stages") for able in self.executors)
+
     def fit(self, resources: Resources) -> None:
         """Refuse what no executor here could ever run.
 

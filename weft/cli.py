@@ -12,6 +12,7 @@ COMMANDS = {
     "api": ("weft.commands.server:api", "Serve the API alone; `weft work` runs the jobs."),
     "work": ("weft.commands.server:work", "Run jobs of the same database that `weft api` fills."),
     "check": ("weft.commands.server:check", "Print what is in force, what is reachable, and what to do."),
+    "node": ("weft.commands.node:node", "Join a hub, or look after the nodes of this one."),
     "db": ("weft.commands.db:db", "Back up, restore, check and migrate the database."),
     "task": ("weft.commands.task:task", "Run single tasks on any TES server."),
     "run": ("weft.commands.run:run", "Run workflows on any WES server."),

@@ -209,6 +209,15 @@ class LimitSettings(Section):
     """The highest ``backend_parameters.priority`` of a task, and below 0 the lowest: it ranks the tasks of one user."""
 
 
+class HubSettings(Section):
+    """A hub: a weft whose ``executor`` is ``node``."""
+
+    silent_seconds: float = Field(default=90.0, gt=0)
+    """A node that was not heard for so long counts as silent: it gets no new work, and its jobs say so."""
+    invite_hours: float = Field(default=24.0, gt=0)
+    """How long an enrolment token may be used."""
+
+
 class Settings(BaseSettings):
     """All settings of weft."""
 
@@ -287,11 +296,17 @@ class Settings(BaseSettings):
     fsspec: FsspecSettings = FsspecSettings()
     callbacks: CallbackSettings = CallbackSettings()
     limits: LimitSettings = LimitSettings()
+    hub: HubSettings = HubSettings()
 
     @property
     def database_url(self) -> str:
         """The URL that is in force."""
         return self.database or f"sqlite:///{self.data / 'weft.db'}"
+
+    @property
+    def membership(self) -> Path:
+        """Where a site that joined a hub keeps its key and the hub's address."""
+        return self.data / "node"
 
     @property
     def engine_socket(self) -> Path:

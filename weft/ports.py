@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from weft.model import FileType, Handle, JsonObject, Run, Step, StepResult, StoredOutput, Submission
 
@@ -59,6 +59,8 @@ class Capabilities:
     name: str
     #: Moves inputs and outputs by itself: the worker stages nothing, and hands over the job's whole document.
     stages: bool = False
+    #: Takes whole runs too, with their workflow files; elsewhere an engine of this site runs them.
+    runs: bool = False
     #: Steps see the worker's file system: a folder can be mounted live at any path.
     shared_filesystem: bool = True
     #: The image of a step is really used.
@@ -139,6 +141,15 @@ class Executor(Protocol):
 
     def list(self) -> Iterable[tuple[str, Handle]]:
         """Return (key, handle) of every native job that bears this installation's label, for the sweep of orphans."""
+        ...
+
+
+@runtime_checkable
+class UsesStore(Protocol):
+    """An executor whose native jobs are rows of weft's own store; it is given the store before it is used."""
+
+    def attach(self, store: Any) -> None:
+        """Use this ``weft.store.store.Store``."""
         ...
 
 

@@ -15,7 +15,7 @@ from weft import explanation
 from weft.clock import Clock
 from weft.errors import ExecutorRefused, Forbidden, InvalidRequest, StagingFailed, TooLarge
 from weft.folders import AttemptFolder, Folders, log_path
-from weft.model import Job, Kind, Mount, Principal, Resources, Run, Submission
+from weft.model import Job, Kind, Mount, Principal, Resources, Run, Step, Submission
 from weft.paths import relative_name
 from weft.ports import Engine, Root
 from weft.preparation import Collected, PartlyCollected, Prepared
@@ -34,6 +34,8 @@ _OUTCOME = "outcome.json"
 _FAILED = (State.EXECUTOR_ERROR, State.SYSTEM_ERROR)
 _MOST_REASONS = 5
 _TAIL_BYTES = 10_000
+#: A run that is handed over is judged by its engine's exit code, as one step that runs elsewhere.
+_WHOLE_RUN = (Step(image="", command=()),)
 
 
 def uid_of(job: Job, run_as: int | None = None) -> int | None:
@@ -223,7 +225,7 @@ class HandedOver:
             job_id=job.id,
             attempt=job.attempt,
             kind=job.kind,
-            steps=() if task is None else task.steps,
+            steps=_WHOLE_RUN if task is None else task.steps,
             folder=folder.root,
             resources=asked.in_binary() if self.binary_gigabytes else asked,
             document=job.document,

@@ -10,9 +10,11 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import tes_service.app
+import weft.federation.app
 import wes_service.app
 from tes_service.api import TesApi
 from weft.auth.access import Access
@@ -22,12 +24,17 @@ from weft.clock import new_id, system_clock
 from weft.config import Settings, settings_file
 from weft.dispatch import Means
 from weft.errors import InvalidRequest, Unavailable, WeftError
+from weft.federation import site
+from weft.federation.agent import Agent, Service
+from weft.federation.desk import Desk
+from weft.federation.hub import NodesApi
+from weft.federation.line import Line
 from weft.folders import Folders
 from weft.http.api import build_app
 from weft.limits import Admission, site_limits
-from weft.model import Kind
+from weft.model import JsonObject, Kind
 from weft.plugins import Broken, Plugins
-from weft.ports import Capabilities, Engine, Executor, Health
+from weft.ports import Capabilities, Engine, Executor, Health, UsesStore
 from weft.preparation import Preparation
 from weft.prepare import HandedOver, RunPreparation, TaskPreparation
 from weft.retention import Retention
@@ -56,6 +63,8 @@ AUTO = ("docker", "process")
 _CALLBACK_SECONDS = 10.0
 #: The executor that runs workflow engines.
 ENGINE = "engine"
+#: Jobs of a hub that a site makes at once, so that they share a commit.
+_DESK_THREADS = 8
 
 
 def refuse_open_door(settings: Settings) -> None:
@@ -96,47 +105,86 @@ def open_store(settings: Settings) -> Store:
         store = Store(settings.database_url)
     except ValueError as error:
         raise InvalidRequest(f"database: {error}", field="database") from error
+    store.tells_ends = site.read(settings.membership) is not None
     store.start()
     return store
 
 
 def make_app(settings: Settings, store: Store) -> Any:
-    """Return the ASGI application of both services."""
-    stagers = installed(settings)
-    limits_of = site_limits(settings)
-    admission = Admission(limits_of, store, settings, time.monotonic)
-    tes = tes_service.app.service(
-        TesApi(
-            store=store,
-            settings=settings,
-            check_url=stagers.check_url,
-            schemes=lambda: stagers.schemes,
-            clock=system_clock,
-            new_id=new_id,
-            admission=admission,
-        )
-    )
-    wes = wes_service.app.services(
-        WesApi(
-            store=store,
-            settings=settings,
-            engines=engines(settings),
-            check_url=stagers.check_url,
-            schemes=lambda: stagers.schemes,
-            clock=system_clock,
-            new_id=new_id,
-            admission=admission,
-        )
-    )
-    services = (tes, *wes)
+    """Return the ASGI application of all services."""
+    admission = _admission(settings, store)
+    nodes = weft.federation.app.service(NodesApi(store=store, clock=system_clock))
+    wes = wes_service.app.services(_wes_api(settings, store, admission))
+    services = (tes_service.app.service(_tes_api(settings, store, admission)), *wes, nodes)
     access = Access(store, system_clock)
-    return build_app(services, settings=settings, access=access, ready=store.ready, limits_of=limits_of)
+    return build_app(services, settings=settings, access=access, ready=store.ready, limits_of=site_limits(settings))
+
+
+def _admission(settings: Settings, store: Store) -> Admission:
+    return Admission(site_limits(settings), store, settings, time.monotonic)
+
+
+def _tes_api(settings: Settings, store: Store, admission: Admission) -> TesApi:
+    stagers = installed(settings)
+    return TesApi(
+        store=store,
+        settings=settings,
+        check_url=stagers.check_url,
+        schemes=lambda: stagers.schemes,
+        clock=system_clock,
+        new_id=new_id,
+        admission=admission,
+    )
+
+
+def _wes_api(settings: Settings, store: Store, admission: Admission) -> WesApi:
+    stagers = installed(settings)
+    return WesApi(
+        store=store,
+        settings=settings,
+        engines=engines(settings),
+        check_url=stagers.check_url,
+        schemes=lambda: stagers.schemes,
+        clock=system_clock,
+        new_id=new_id,
+        admission=admission,
+    )
+
+
+def make_agent(settings: Settings, store: Store) -> Service | None:
+    """Return the agent of a site that has joined a hub; None where it has not. Nothing is started."""
+    membership = site.read(settings.membership)
+    if membership is None:
+        return None
+    key = site.key_of(settings.membership)
+    tes = _tes_api(settings, store, _admission(settings, store))
+    pool = ThreadPoolExecutor(_DESK_THREADS, thread_name_prefix="desk")
+    agent = Agent(store=store, desk=Desk(membership.hub, tes.create_task), clock=system_clock, pool=pool)
+    return Service(
+        agent=agent,
+        store=store,
+        line=lambda: Line(membership.hub, membership.name, key, clock=system_clock, ca=membership.ca),
+        declared=lambda: site.declared(membership, declared_services(settings, store, tes)),
+        turn=site.only_speaker(settings.membership),
+    )
+
+
+def declared_services(settings: Settings, store: Store, tes: TesApi | None = None) -> JsonObject:
+    """Return what a site's services say of themselves, and its executor, as its workers announced it."""
+    tes = tes or _tes_api(settings, store, _admission(settings, store))
+    executors = tes.fleet.now().executors
+    return {
+        "tes": tes.get_service_info(),
+        "executor": dict(executors[0]) if executors else {},
+    }
 
 
 def make_worker(settings: Settings, store: Store) -> Worker:
     """Return a worker with its executors; nothing is started."""
     tasks = choose_executor(settings)
-    runs = _executor(ENGINE, settings)
+    if isinstance(tasks, UsesStore):
+        tasks.attach(store)
+    runs = tasks if tasks.capabilities.runs else _executor(ENGINE, settings)
     folders = Folders(settings.data)
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
@@ -150,7 +198,9 @@ def make_worker(settings: Settings, store: Store) -> Worker:
             run_as=tasks.capabilities.run_as,
             users=tasks.capabilities.users,
         ),
-        Kind.RUN: RunPreparation(
+        Kind.RUN: HandedOver()
+        if runs.capabilities.stages
+        else RunPreparation(
             store=store,
             folders=folders,
             engines=engines(settings, tasks.capabilities),
@@ -175,7 +225,7 @@ def make_worker(settings: Settings, store: Store) -> Worker:
         executors={executor.capabilities.name: executor for executor in (tasks, runs)},
         slots={
             Kind.TASK: settings.max_running or tasks.capabilities.slots or 10_000,
-            Kind.RUN: settings.engine.max_running,
+            Kind.RUN: (runs.capabilities.slots or 10_000) if runs is tasks else settings.engine.max_running,
         },
         pool=thread_pool(settings.staging_threads),
         most_each=settings.limits.running,

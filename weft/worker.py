@@ -293,6 +293,8 @@ class Worker:
             "cpu_cores": able.cpu_cores,
             "ram_bytes": able.ram_bytes,
             "disk_bytes": able.disk_bytes,
+            "slots": able.slots,
+            "stages": able.stages,
         }
 
     # -- the pool ----------------------------------------------------------------------------------------------

@@ -84,6 +84,7 @@ def work(**flags: Any) -> None:
             store = wiring.open_store(settings)
             cleanup.callback(store.stop)
             worker = _start_work(settings, store, cleanup)
+            _start_agent(settings, store, cleanup)
             click.echo(f"weft works on {store.address} with executor {_executor_name(worker)}")
             serving.wait_for_signal()
             click.echo("weft stops: running jobs go on and are picked up at the next start")
@@ -110,6 +111,7 @@ def _run_server(settings: Settings, *, with_worker: bool) -> None:
         if with_worker:
             worker = _start_work(settings, store, cleanup)
             executor = _executor_name(worker)
+            _start_agent(settings, store, cleanup)
         app = wiring.make_app(settings, store)
         url = serving.url_of(tcp)
         serving.serve(app, settings, tcp=tcp, on_ready=lambda: click.echo(_welcome(url, settings, executor)))
@@ -124,6 +126,14 @@ def _start_work(settings: Settings, store: wiring.Store, cleanup: ExitStack) -> 
         part.start()
         cleanup.callback(part.stop)
     return worker
+
+
+def _start_agent(settings: Settings, store: Any, cleanup: ExitStack) -> None:
+    """Where this site has joined a hub, begin to take work from it."""
+    agent = wiring.make_agent(settings, store)
+    if agent is not None:
+        agent.start()
+        cleanup.callback(agent.stop)
 
 
 def _welcome(url: str, settings: Settings, executor: str) -> str:

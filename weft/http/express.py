@@ -12,6 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -43,6 +44,7 @@ class Operation:
         self.handler = handler
         self.waits = inspect.iscoroutinefunction(handler)
         self.reads_body = "requestBody" in operation
+        self.reads_bytes = "stream" in inspect.signature(handler).parameters
         parameters = [_resolved(spec, item) for item in operation.get("parameters", ())]
         self._query = {item["name"]: _Parameter(spec, item) for item in parameters if item["in"] == "query"}
         self._defaults = {name: item.default for name, item in self._query.items() if item.default is not None}
@@ -139,7 +141,7 @@ class Express:
             return
         operation, path = found
         request = scope["extensions"]["connexion_context"]["request"]
-        arguments = {**query, **path, "request": request}
+        arguments: dict[str, Any] = {**query, **path, "request": request}
         if operation.reads_body:
             message = await receive()
             try:
@@ -147,6 +149,8 @@ class Express:
             except InvalidRequest:
                 await self._app(scope, _again(message, receive), send)
                 return
+            if operation.reads_bytes:
+                arguments["stream"] = BytesIO(message["body"])
         answer = operation.handler(**arguments)
         await _send(send, await answer if operation.waits else answer)
 

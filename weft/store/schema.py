@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -238,3 +239,84 @@ shares = Table(
     Column("running", Integer),
     CheckConstraint("running >= 0", name="shares_running"),
 )
+# -- Federation, at the hub ------------------------------------------------------------------------------------
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    # A JWK of the public half; the private one never leaves the site.
+    Column("public_key", LargeBinary, nullable=False),
+    Column("standing", Text, nullable=False),
+    Column("joined_at", Double, nullable=False),
+    Column("heard_at", Double, nullable=False),
+    # What the site says of itself: service-info, capacity, datasets.
+    Column("declared", LargeBinary, nullable=False),
+    # What it said at its last heartbeat: jobs that wait and run.
+    Column("load", LargeBinary),
+    CheckConstraint("standing IN ('active', 'suspended')", name="nodes_standing"),
+)
+
+invites = Table(
+    "invites",
+    metadata,
+    # SHA-256 of the enrolment token; the token itself is never stored.
+    Column("hash", LargeBinary, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    Column("expires_at", Double, nullable=False),
+    # Who used it, as the thumbprint of a key: the same join again, after a lost answer, is no second use.
+    Column("used_by", Text),
+)
+
+nonces = Table(
+    "nonces",
+    metadata,
+    Column("node", Text, primary_key=True),
+    Column("nonce", Text, primary_key=True),
+    Column("expires_at", Double, nullable=False),
+    Index("nonces_by_end", "expires_at"),
+    sqlite_with_rowid=False,
+)
+
+assignments = Table(
+    "assignments",
+    metadata,
+    # Job id and attempt: the same key never starts two.
+    Column("key", Text, primary_key=True),
+    Column("node", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("reason", Text),
+    Column("created_at", Double, nullable=False),
+    # A cancel that the node was asked for, and when it was last told.
+    Column("cancelled", Boolean, nullable=False),
+    Column("told_at", Double),
+    # Number of the newest report that was taken in.
+    Column("seq", BigInteger, nullable=False),
+    Column("report", LargeBinary),
+    Column("document", LargeBinary, nullable=False),
+    CheckConstraint("stage IN ('offered', 'sent', 'taken', 'ended', 'withdrawn')", name="assignments_stage"),
+    CheckConstraint(f"kind IN ({words(Kind)})", name="assignments_kind"),
+    Index("assignments_by_node", "node", "stage"),
+)
+
+# -- Federation, at a node -------------------------------------------------------------------------------------
+
+claims = Table(
+    "claims",
+    metadata,
+    # The hub's key of the assignment, and the job of this site that was made of it; none of one that was refused.
+    Column("key", Text, primary_key=True),
+    Column("job_id", Text),
+    Column("refusal", Text),
+    # The state and the end of the logs that the hub has confirmed, and the number of the newest report.
+    Column("said", Text),
+    Column("seq", BigInteger, nullable=False),
+    # Nothing more is to be said of it.
+    Column("closed_at", Double),
+    CheckConstraint("job_id IS NOT NULL OR refusal IS NOT NULL", name="claims_say_something"),
+)
+_partial("claims_open", claims.c.key, where=claims.c.closed_at.is_(None), unique=False)
+Index("claims_by_job", claims.c.job_id)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from weft.model import (
     Attempt,
@@ -29,7 +29,7 @@ from weft.model import (
 from weft.states import State
 from weft.store import dialect, history, jobs, leases, moves, outbox, pages, shares, tokens, workers
 from weft.store.bell import Bell
-from weft.store.link import Readers, open_writer
+from weft.store.link import Link, Readers, open_writer
 from weft.store.notify import NotifyBell
 from weft.store.pages import Filters
 from weft.store.patience import Patience
@@ -41,6 +41,7 @@ from weft.store.writer import Writer
 __all__ = ["Filters", "Page", "Row", "Store", "WorkerInfo"]
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +75,8 @@ class Store:
         self._patience = Patience(monotonic)
         self._turns = shares.Turns()
         self._listeners: tuple[Callable[[], None], ...] = ()
+        #: Ring at the end of every job too, for those who pass ends on to somebody else.
+        self.tells_ends = False
         file = dialect.database_file(self._engine.url)
         self._bell = NotifyBell(self._engine, self._tell) if file is None else Bell(file.parent / "wake", self._tell)
 
@@ -323,7 +326,8 @@ class Store:
             tails=tails,
             not_before=not_before,
         )
-        return self.writer.run(operation, rings=target in (State.QUEUED, State.CANCELED, State.CANCELING))
+        rings = target in (State.QUEUED, State.CANCELED, State.CANCELING) or (self.tells_ends and target.terminal)
+        return self.writer.run(operation, rings=rings)
 
     def record(
         self,
@@ -406,6 +410,21 @@ class Store:
     def callback_settled(self, delivery: Delivery, *, now: float, message: str | None = None) -> None:
         """Remove a callback that was taken or given up; a message goes into its job's system log."""
         self.writer.run(partial(outbox.settle, delivery=delivery, now=now, message=message))
+
+    # Operations of the rooms beside jobs (``weft.store.nodes``, ``assignments``, ``claims``)
+
+    def read(self, operation: Callable[[Link], T]) -> T:
+        """Run an operation that only reads."""
+        with self._readers.link() as link:
+            return operation(link)
+
+    def write(self, operation: Callable[[Link], T], *, rings: bool = False) -> T:
+        """Run an operation as a part of one transaction, and return what it returns once that is on disk."""
+        return self.writer.run(operation, rings=rings)
+
+    def write_soon(self, operation: Callable[[Link], T], *, rings: bool = False) -> Future[T]:
+        """Like ``write``, for an event loop that must not wait."""
+        return self.writer.submit(operation, rings=rings)
 
     # The bell
 

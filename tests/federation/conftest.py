@@ -1,0 +1,54 @@
+"""A hub and its nodes: real servers on loopback, each with a data folder of its own, stopped by their own pids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from tests.live import LiveWeft
+from weft.cli import main
+
+
+class Federation:
+    """Starts a hub and lets sites join it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.hub = LiveWeft(folder / "hub", env={"WEFT_EXECUTOR": "node", "WEFT_HUB__SILENT_SECONDS": "5"})
+        self.sites: dict[str, LiveWeft] = {}
+
+    def weft(self, data: Path, *argv: str) -> str:
+        """Run one command of the command line in this process and return what it printed on stdout."""
+        done = CliRunner().invoke(main, [*argv, "--data", str(data)], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    def join(self, name: str, *, hub: str | None = None, env: dict[str, str] | None = None) -> LiveWeft:
+        """Invite and join a site, and start its server."""
+        site = LiveWeft(self.folder / name, env={"WEFT_EXECUTOR": "process", **(env or {})})
+        site.data.mkdir()
+        token = self.weft(self.hub.data, "node", "invite", name).strip()
+        self.weft(site.data, "node", "join", hub or self.hub.url, "--name", name, "--token", token)
+        self.sites[name] = site
+        return site.start()
+
+    def end(self) -> None:
+        for site in self.sites.values():
+            site.end()
+        self.hub.end()
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Iterator[Federation]:
+    made = Federation(tmp_path)
+    try:
+        made.hub.start()
+        yield made
+    finally:
+        made.end()
+
+
+Join = Callable[..., LiveWeft]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
@@ -60,6 +60,9 @@ def settings_page() -> str:
             section: type[BaseModel] = field.annotation  # type: ignore[assignment]
             lines += [f"\n## [{name}]", f"\n{_text(section.__doc__)}\n"]
             lines += _table(f"{name}.", section.model_fields)
+            for inner, item in _repeated(section):
+                lines += [f"\n### [[{name}.{inner}]]", f"\n{_text(item.__doc__)}\n"]
+                lines += _table(None, item.model_fields)
     return "\n".join(lines) + "\n"
 
 
@@ -77,7 +80,23 @@ def states_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(prefix: str, fields: dict[str, FieldInfo]) -> Iterator[str]:
+def _repeated(section: type[BaseModel]) -> Iterator[tuple[str, type[Section]]]:
+    """Yield the settings that are a list of tables."""
+    for name, field in section.model_fields.items():
+        item = get_args(field.annotation)[0] if get_origin(field.annotation) is tuple else None
+        if isinstance(item, type) and issubclass(item, Section):
+            yield name, item
+
+
+def _table(prefix: str | None, fields: dict[str, FieldInfo]) -> Iterator[str]:
+    """Yield a table of settings; those of one table among several (``prefix`` is None) have no variable."""
+    if prefix is None:
+        yield "| setting | type | default | meaning |"
+        yield "|---|---|---|---|"
+        for name, field in fields.items():
+            meaning = _text(field.description).replace("|", "\\|")
+            yield f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {meaning} |"
+        return
     yield "| setting | environment | type | default | meaning |"
     yield "|---|---|---|---|---|"
     for name, field in fields.items():
@@ -98,6 +117,10 @@ def _text(description: str | None) -> str:
 def _type(annotation: Any) -> str:
     if get_origin(annotation) in (Union, UnionType):
         return " or ".join(_type(part) for part in get_args(annotation) if part is not type(None))
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(f"`{value}`" for value in get_args(annotation))
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "tables"
     if get_origin(annotation) is tuple:
         return f"list of {_type(get_args(annotation)[0])}"
     if isinstance(annotation, type) and issubclass(annotation, Enum):

@@ -21,5 +21,6 @@ def service(api: TesApi) -> Service:
         handler=api,
         additions=spec_path("tes-weft.yaml"),
         open_to_engines=True,
+        scope="tes",
         express=("GetTask", "ListTasks", "CreateTask"),
     )

@@ -43,10 +43,18 @@ class Unauthenticated(WeftError):
     status = 401
 
 
+class InvalidToken(Unauthenticated):
+    """The credentials that were sent are not valid."""
+
+
 class Forbidden(WeftError):
     """The requester is not authorized to perform this action."""
 
     status = 403
+
+
+class InsufficientScope(Forbidden):
+    """The token does not allow this."""
 
 
 class NotFound(WeftError):
@@ -59,6 +67,12 @@ class Conflict(WeftError):
     """The request contradicts an earlier one."""
 
     status = 409
+
+
+class TooSlow(WeftError):
+    """The request took too long to arrive."""
+
+    status = 408
 
 
 class TooLarge(WeftError):

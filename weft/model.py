@@ -321,6 +321,8 @@ class Principal:
     visas: tuple[Visa, ...] = ()
     #: When the credential that was shown ends, in seconds since the epoch.
     expires_at: float | None = None
+    #: What the credential is limited to (``tes:read``, …); None: all that the principal may.
+    scopes: frozenset[str] | None = None
 
     @property
     def name(self) -> str:

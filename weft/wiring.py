@@ -17,7 +17,7 @@ import tes_service.app
 import weft.federation.app
 import wes_service.app
 from tes_service.api import TesApi
-from weft.auth.access import Access
+from weft.auth.access import open_access
 from weft.callbacks.sender import Sender
 from weft.callbacks.signature import REMEDY, key_of
 from weft.clock import new_id, system_clock
@@ -72,12 +72,13 @@ def refuse_open_door(settings: Settings) -> None:
 
     :raises InvalidRequest: says what to do.
     """
-    if settings.allow_unauthenticated or _is_loopback(settings.host):
+    if settings.auth.mode != "off" or settings.allow_unauthenticated or _is_loopback(settings.host):
         return
     raise InvalidRequest(
         f"weft would listen on {settings.host} and let anybody run programs here, because no login is configured",
         field="host",
-        remedy="listen on 127.0.0.1, or say allow_unauthenticated = true if only trusted people reach this port",
+        remedy="listen on 127.0.0.1, or set auth.login (docs/security.md), or say allow_unauthenticated = true if "
+        "only trusted people reach this port",
     )
 
 
@@ -116,7 +117,7 @@ def make_app(settings: Settings, store: Store) -> Any:
     nodes = weft.federation.app.service(NodesApi(store=store, clock=system_clock))
     wes = wes_service.app.services(_wes_api(settings, store, admission))
     services = (tes_service.app.service(_tes_api(settings, store, admission)), *wes, nodes)
-    access = Access(store, system_clock)
+    access = open_access(settings.auth, settings.fetch, store, system_clock)
     return build_app(services, settings=settings, access=access, ready=store.ready, limits_of=site_limits(settings))
 
 

@@ -55,8 +55,8 @@ def services(api: WesApi) -> tuple[Service, Service]:
     """Return WES and the service of its files, which stands at the same base path."""
     files = FileHandlers(RunFiles(api))
     return (
-        Service(name="WES", spec=spec_path("wes.yaml"), base_paths=(WES,), handler=api, express=EXPRESS),
-        Service(name="weft", spec=spec_path("weft.yaml"), base_paths=(WES,), handler=files, ui=False),
+        Service(name="WES", spec=spec_path("wes.yaml"), base_paths=(WES,), handler=api, express=EXPRESS, scope="wes"),
+        Service(name="weft", spec=spec_path("weft.yaml"), base_paths=(WES,), handler=files, ui=False, scope="wes"),
     )
 
 

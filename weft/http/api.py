@@ -35,6 +35,7 @@ from weft.auth.access import Access
 from weft.config import Settings
 from weft.http import pages
 from weft.http.bodies import VALIDATORS, QueryParser
+from weft.http.doors import Doors
 from weft.http.express import Express, Routes
 from weft.http.gate import Gate
 from weft.limits import LimitsOf, Rates, site_limits
@@ -73,6 +74,8 @@ class Service:
     ui: bool = True
     #: Whether the token of a run may use it.
     open_to_engines: bool = False
+    #: What the scopes of tokens call it (``tes`` in ``tes:read``); without a word only unlimited tokens open it.
+    scope: str = ""
     #: Ids of the operations in the express lane (``weft.http.express``).
     express: tuple[str, ...] = ()
 
@@ -98,8 +101,10 @@ def build_app(
         Gate,
         access=access,
         settings=settings,
-        engine_paths=[f"{base}/" for service in services if service.open_to_engines for base in service.base_paths],
-        ui_paths=[f"{base}/ui/" for service in services for base in service.base_paths],
+        doors=Doors(
+            {base: service.scope for service in services for base in service.base_paths},
+            [base for service in services if service.open_to_engines for base in service.base_paths],
+        ),
         allowed=_allowed_methods(services),
         rates=Rates(limits_of or site_limits(settings), time.monotonic),
     )

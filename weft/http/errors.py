@@ -8,6 +8,7 @@ details (``type``, ``title``, ``detail``, ``status``), then ``field`` and ``reme
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -17,7 +18,7 @@ from connexion.exceptions import ProblemException
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from werkzeug.exceptions import HTTPException as WerkzeugHTTPException
 
-from weft.errors import TooMany, Unauthenticated, Unavailable, WeftError
+from weft.errors import InsufficientScope, InvalidToken, TooMany, Unauthenticated, Unavailable, WeftError
 from weft.model import JsonObject, without_nulls
 
 #: What is said where the framework's own words would not help.
@@ -27,6 +28,7 @@ _PLAIN_WORDS = {
     413: ("the request is larger than this server accepts", None),
     415: ("the content type of the request is not one that this operation reads", "send application/json"),
 }
+_NOT_QUOTABLE = re.compile(r"[^\x20-\x21\x23-\x5b\x5d-\x7e]")
 _HIDDEN = "weft failed to answer this request; the reason is in the server's log under this request_id"
 
 
@@ -84,9 +86,22 @@ def _from_weft(error: WeftError) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(error, Unavailable | TooMany):
         headers["retry-after"] = str(error.retry_after)
-    if isinstance(error, Unauthenticated):
-        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, Unauthenticated | InsufficientScope):
+        headers["www-authenticate"] = _challenge(error)
     return Problem(status=error.status, message=error.message, field=error.field, remedy=error.remedy, headers=headers)
+
+
+def _challenge(error: WeftError) -> str:
+    """Give the challenge of RFC 6750: without credentials no error code, else which and why."""
+    match error:
+        case InvalidToken():
+            code = "invalid_token"
+        case InsufficientScope():
+            code = "insufficient_scope"
+        case _:
+            return 'Bearer realm="weft"'
+    reason = _NOT_QUOTABLE.sub("'", error.message)[:200]
+    return f'Bearer realm="weft", error="{code}", error_description="{reason}"'
 
 
 def _from_http(status: int, detail: Any, headers: Mapping[str, str]) -> Problem:

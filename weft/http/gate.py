@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from weft.auth.access import Access, bearer_token
+from weft.auth.access import ANONYMOUS, Access
+from weft.auth.credentials import PASSPORT_HEADER
 from weft.config import Settings
-from weft.errors import Forbidden, InvalidRequest
+from weft.errors import InvalidRequest, Unauthenticated, Unavailable
+from weft.http.cors import Cors
+from weft.http.doors import Doors
 from weft.http.errors import Problem, problem_of
 from weft.http.intake import ClientGone, Intake
 from weft.http.origin import check_origin
@@ -48,6 +50,9 @@ _PAGE = (
 )
 
 
+_STRICT = ((b"strict-transport-security", b"max-age=31536000"),)
+
+
 class Gate:
     """ASGI middleware around connexion and all else; nothing but answers leaves it."""
 
@@ -57,16 +62,16 @@ class Gate:
         *,
         access: Access,
         settings: Settings,
-        engine_paths: Sequence[str],
-        ui_paths: Sequence[str],
+        doors: Doors,
         allowed: Callable[[str], Sequence[str]],
         rates: Rates,
     ) -> None:
         self._app = app
         self._access = access
         self._settings = settings
-        self._engine_paths = tuple(engine_paths)
-        self._ui_paths = tuple(ui_paths)
+        self._doors = doors
+        self._cors = Cors(settings.cors_origins, doors)
+        self._secure = _STRICT if settings.tls_cert is not None else ()
         self._allowed = allowed
         self._rates = rates
         self._max_form = settings.max_attachment_bytes + settings.max_body_bytes  # attachments, and the rest
@@ -79,13 +84,16 @@ class Gate:
         if "//" in scope["path"]:  # many a client is told a base URL that ends in a slash
             scope["path"] = _SLASHES.sub("/", scope["path"])
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        page = scope["path"] == "/" or scope["path"].startswith(self._ui_paths)
-        answer = _Answer(send, _request_id(headers), _PAGE if page else _INERT)
+        answer = _Answer(send, _request_id(headers), self._stamps(scope["path"], headers.get("origin")))
         token = bound.set({"request": answer.id})
         began = time.perf_counter()
         intake: Intake | None = None
         try:
             intake = Intake(scope, receive, max_body=self._settings.max_body_bytes, max_form=self._max_form)
+            preflight = self._cors.preflight(scope["method"], headers, scope["path"])
+            if preflight is not None:
+                await answer.nothing(preflight)
+                return
             await self._admit(scope, headers, answer.id)
             await self._app(scope, await intake.open(), answer.send)
         except ClientGone:
@@ -115,19 +123,34 @@ class Gate:
         principal = await self._principal(scope, headers)
         if scope["path"] not in _HEALTH:
             self._rates.admit(principal)
-        if principal.run is not None and not scope["path"].startswith(self._engine_paths):
-            raise Forbidden("the token of a run opens the task API alone")
+        self._doors.check(principal, scope["method"], scope["path"])
         request = Request(principal=principal, base_url=self._base_url(scope, headers), headers=headers, id=request_id)
         scope.setdefault("app", self)  # else Starlette's router answers 405 by itself, as plain text
         scope["extensions"] = {**scope.get("extensions", {}), "connexion_context": {"request": request}}
 
     async def _principal(self, scope: Scope, headers: Mapping[str, str]) -> Principal:
+        authorization, passport = headers.get("authorization"), headers.get(PASSPORT_HEADER)
         server = scope.get("server")
         engine_door = server is not None and server[1] is None
-        token = bearer_token(headers.get("authorization"))
-        if token is None:  # no look into the store
-            return self._access.principal(None, engine_door=engine_door)
-        return await run_in_threadpool(self._access.principal, token, engine_door=engine_door)
+        if authorization is not None and not engine_door:
+            known = self._access.remembered(authorization, passport)
+            if known is not None:
+                return known
+        try:
+            return await self._access.principal(authorization, passport, engine_door=engine_door)
+        except (Unauthenticated, Unavailable):
+            if engine_door or not self._doors.is_open(scope["path"]):
+                raise
+            return ANONYMOUS
+
+    def _stamps(self, path: str, origin: str | None) -> Sequence[tuple[bytes, bytes]]:
+        """Return the headers that an answer bears if it does not say otherwise."""
+        stamps = (*(_PAGE if self._doors.is_page(path) else _INERT), *self._secure)
+        shared = () if origin is None else self._cors.headers(origin, path)
+        if not shared:
+            return stamps
+        names = {name for name, _ in shared}
+        return (*shared, *(item for item in stamps if item[0] not in names))
 
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if self._settings.base_url:
@@ -163,6 +186,11 @@ class _Answer:
             stamped = [item for item in self._policy if item[0] not in names]
             message = {**message, "headers": [*given, *stamped, (b"x-request-id", self.id.encode())]}
         await self._send(message)
+
+    async def nothing(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Answer 204."""
+        await self.send({"type": "http.response.start", "status": 204, "headers": list(headers)})
+        await self.send({"type": "http.response.body", "body": b""})
 
     async def explain(self, problem: Problem, headers: Mapping[str, str], intake: Intake | None) -> None:
         unread = intake is None or not intake.finished

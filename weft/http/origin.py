@@ -30,8 +30,13 @@ def check_origin(method: str, headers: Mapping[str, str], settings: Settings) ->
     _check_host(host, settings.host, settings.base_url)
     origin = headers.get("origin")
     known = {host, *_netlocs(settings.base_url)}
-    if method not in _READING and origin is not None and origin.partition("://")[2] not in known:
-        raise Forbidden("a page of another site may not send requests here", remedy="set base_url to the site's URL")
+    if method in _READING or origin is None or origin in settings.cors_origins:
+        return
+    if origin.partition("://")[2] not in known:
+        raise Forbidden(
+            "a page of another site may not send requests here",
+            remedy="set base_url to the site's URL, or list the page's origin in cors_origins",
+        )
 
 
 @lru_cache(maxsize=256)

@@ -19,10 +19,11 @@ import ssl
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TypeAlias
-from urllib.parse import urljoin
+from urllib.parse import urlencode, urljoin
 
 import certifi
 import urllib3
@@ -46,6 +47,16 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _SECRET_HEADERS = frozenset({"authorization", "cookie", "proxy-authorization"})
 _RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a server answered, whatever its status."""
+
+    status: int
+    #: Without parameters, in lower case.
+    content_type: str
+    body: bytes
 
 
 class Interrupted(Unavailable):
@@ -126,6 +137,40 @@ class GuardedClient:
                     raise TooLarge(f"{shown(url)} is larger than {max_bytes} bytes")
                 parts.append(chunk)
         return b"".join(parts)
+
+    def ask(
+        self,
+        url: str,
+        max_bytes: int,
+        *,
+        headers: Headers,
+        form: Mapping[str, str] | None = None,
+        seconds: float = 60.0,
+    ) -> Reply:
+        """Send a GET, or a POST of ``form``, and return the answer; no redirect is followed, for it holds a secret.
+
+        :raises InvalidRequest, Forbidden: as ``check``.
+        :raises TooLarge: the answer is larger than ``max_bytes``.
+        :raises Unavailable: no answer.
+        """
+        sent = dict(headers)
+        body: IO[bytes] | None = None
+        if form is not None:
+            encoded = urlencode(form).encode()
+            body = io.BytesIO(encoded)
+            sent |= {"Content-Type": "application/x-www-form-urlencoded", "Content-Length": str(len(encoded))}
+        response = self._sent("GET" if form is None else "POST", url, sent, body)
+        try:
+            chunks = bytearray()
+            for chunk in self._body(response, url, self._now() + seconds):
+                chunks += chunk
+                if len(chunks) > max_bytes:
+                    raise TooLarge(f"{shown(url)} is larger than {max_bytes} bytes")
+        finally:
+            response.close()
+            response.release_conn()
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        return Reply(response.status, kind, bytes(chunks))
 
     def download(self, url: str, target: Path, *, headers: Headers | None = None) -> None:
         """Write the body at ``url`` to ``target``, complete or not at all; an interrupted body is resumed.

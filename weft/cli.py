@@ -14,6 +14,7 @@ COMMANDS = {
     "check": ("weft.commands.server:check", "Print what is in force, what is reachable, and what to do."),
     "node": ("weft.commands.node:node", "Join a hub, or look after the nodes of this one."),
     "db": ("weft.commands.db:db", "Back up, restore, check and migrate the database."),
+    "token": ("weft.commands.token:token", "Give out, list and revoke tokens of people."),
     "task": ("weft.commands.task:task", "Run single tasks on any TES server."),
     "run": ("weft.commands.run:run", "Run workflows on any WES server."),
 }

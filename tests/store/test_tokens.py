@@ -1,5 +1,6 @@
 """Tokens and workers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.builders import NOW
@@ -12,7 +13,7 @@ ENGINE = Principal(issuer="weft", subject="alice", roles=frozenset({"engine", "b
 
 def test_a_token_stands_for_its_principal_until_it_expires(store: Store) -> None:
     token = store.create_token(ENGINE, now=NOW, expires_at=NOW + 10)
-    assert store.find_token(token, now=NOW + 9) == ENGINE
+    assert store.find_token(token, now=NOW + 9) == replace(ENGINE, expires_at=NOW + 10)
     assert store.find_token(token, now=NOW + 10) is None
     assert store.find_token(token + "x", now=NOW) is None
     assert store.find_token("", now=NOW) is None
@@ -36,6 +37,34 @@ def test_revoking_a_run_revokes_its_tokens_alone(store: Store) -> None:
     store.revoke_tokens("r1")
     assert store.find_token(token, now=NOW) is None
     assert store.find_token(other, now=NOW) is not None
+
+
+def test_a_persons_token_keeps_groups_and_scopes_and_is_listed_and_revoked_by_its_id(store: Store) -> None:
+    ada = Principal(
+        issuer="local",
+        subject="ada",
+        roles=frozenset({"operator"}),
+        groups=frozenset({"lab", "é"}),
+        scopes=frozenset({"tes:read"}),
+        expires_at=NOW + 60,
+    )
+    token = store.create_token(ada, now=NOW, expires_at=NOW + 60, token_id="t1")
+    other = store.create_token(ada, now=NOW, expires_at=None, token_id="t2")
+    store.create_token(ENGINE, now=NOW, expires_at=None)
+    assert store.find_token(token, now=NOW) == ada
+    assert [(item.id, item.created_at) for item in store.list_tokens()] == [("t1", NOW), ("t2", NOW)]
+    assert store.list_tokens()[0].principal == ada
+    assert store.revoke_token("t1")
+    assert not store.revoke_token("t1")
+    assert store.find_token(token, now=NOW) is None
+    assert store.find_token(other, now=NOW) == replace(ada, expires_at=None)
+
+
+def test_a_token_without_any_scope_is_not_one_with_all(store: Store) -> None:
+    token = store.create_token(Principal(issuer="i", subject="s", scopes=frozenset()), now=NOW, expires_at=None)
+    found = store.find_token(token, now=NOW)
+    assert found is not None
+    assert found.scopes == frozenset()
 
 
 @only_sqlite

@@ -220,7 +220,13 @@ tokens = Table(
     Column("run", Text),
     Column("created_at", Double, nullable=False),
     Column("expires_at", Double),
+    # Of a person's token: what it is listed and revoked by; a run's has none.
+    Column("id", Text),
+    Column("groups", LargeBinary),
+    # NULL: it may do all that its owner may.
+    Column("scopes", LargeBinary),
 )
+_partial("tokens_by_id", tokens.c.id, where=tokens.c.id.is_not(None), unique=True)
 _partial("tokens_by_run", tokens.c.run, where=tokens.c.run.is_not(None), unique=False)
 
 workers = Table(

@@ -34,11 +34,12 @@ from weft.store.notify import NotifyBell
 from weft.store.pages import Filters
 from weft.store.patience import Patience
 from weft.store.rows import Row
+from weft.store.tokens import IssuedToken
 from weft.store.upgrade import upgrade
 from weft.store.workers import WorkerInfo
 from weft.store.writer import Writer
 
-__all__ = ["Filters", "Page", "Row", "Store", "WorkerInfo"]
+__all__ = ["Filters", "IssuedToken", "Page", "Row", "Store", "WorkerInfo"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -368,11 +369,27 @@ class Store:
 
     # Tokens and workers
 
-    def create_token(self, principal: Principal, *, now: float, expires_at: float | None) -> str:
-        """Return a new bearer token: it is shown this once, and stored as a hash."""
+    def create_token(
+        self, principal: Principal, *, now: float, expires_at: float | None, token_id: str | None = None
+    ) -> str:
+        """Return a new bearer token: it is shown this once, and stored as a hash.
+
+        With ``token_id`` it is a person's, which is listed and can be revoked by that id.
+        """
         token = f"weft_{secrets.token_urlsafe(32)}"
-        self.writer.run(partial(tokens.add, token=token, principal=principal, now=now, expires_at=expires_at))
+        self.writer.run(
+            partial(tokens.add, token=token, principal=principal, now=now, expires_at=expires_at, token_id=token_id)
+        )
         return token
+
+    def list_tokens(self) -> tuple[IssuedToken, ...]:
+        """Return what is known of the tokens of people, oldest first."""
+        with self._readers.link() as link:
+            return tokens.listed(link)
+
+    def revoke_token(self, token_id: str) -> bool:
+        """Forget a person's token; False when there is none of this id."""
+        return self.writer.run(partial(tokens.revoke_one, token_id=token_id))
 
     def find_token(self, token: str, *, now: float) -> Principal | None:
         """Return whom a token stands for; None when it is unknown, expired or revoked."""

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 
@@ -164,13 +165,20 @@ def test_a_prefix_of_any_characters_finds_its_names(store: Store) -> None:
 
 def a_random_store(store: Store, chance: random.Random) -> list[Job]:
     runs = [store.create(a_new_job(kind=Kind.RUN)) for _ in range(2)]
+    queued: list[dict[str, Any]] = []  # at the end, for a claim takes them fairly
     for _ in range(120):
         tags = {key: chance.choice(["", "x", "y"]) for key in ("a", "b", "c") if chance.random() < 0.5}
         task = a_task(name=chance.choice([None, "ab", "abc", "b"]), tags=tags)
         parent = chance.choice([None, None, *(run.id for run in runs)])
         owner = chance.choice(["alice", "bob"])
         state = chance.choice([State.QUEUED, State.COMPLETE, State.CANCELED])
-        stored(store, state, task=task, owner=owner, parent=parent)
+        changes = {"task": task, "owner": owner, "parent": parent, "id": new_id(NOW + chance.random())}
+        if state is State.QUEUED:
+            queued.append(changes)
+        else:
+            stored(store, state, **changes)
+    for changes in queued:
+        stored(store, **changes)
     return [*runs, *store.page(Kind.TASK, Filters(), 200, None).jobs]
 
 

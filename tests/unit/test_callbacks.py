@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -205,3 +206,57 @@ def test_a_name_that_leads_inside_is_never_called(receiver: Receiver) -> None:
     assert message is not None
     assert "given up after 1 try" in message
     assert receiver.taken == []
+
+
+class Slow:
+    """A client whose every POST waits, and an outbox that always has more."""
+
+    def __init__(self) -> None:
+        self.answer = threading.Event()
+        self.begun = threading.Semaphore(0)
+        self.settled = threading.Semaphore(0)
+        self.asked: list[int] = []
+
+    def post(self, url: str, body: bytes, *, headers: Mapping[str, str]) -> int:
+        self.begun.release()
+        assert self.answer.wait(10)
+        return 204
+
+    def callbacks_are_due(self, *, now: float) -> bool:
+        return True
+
+    def claim_callbacks(self, limit: int, *, now: float, until: float) -> tuple[Delivery, ...]:
+        self.asked.append(limit)
+        return tuple(a_delivery("https://hook.example/") for _ in range(min(limit, 2)))
+
+    def callback_failed(self, delivery: Delivery, *, due_at: float) -> None:
+        raise AssertionError("nothing failed")
+
+    def callback_settled(self, delivery: Delivery, *, now: float, message: str | None = None) -> None:
+        self.settled.release()
+
+
+def test_no_more_are_claimed_than_can_be_sent_at_once() -> None:
+    slow = Slow()
+    sender = Sender(outbox=slow, client=slow, clock=Clock(), at_once=3)
+    for _ in range(3):
+        sender.turn()
+    assert slow.asked == [3, 1]  # two under way, then one more; then there was no room to ask for any
+    for _ in range(3):
+        assert slow.begun.acquire(timeout=10)
+    slow.answer.set()
+    for _ in range(3):
+        assert slow.settled.acquire(timeout=10)
+    sender.start()
+    sender.stop()
+    assert max(slow.asked) == 3
+
+
+def test_a_stop_lets_what_is_under_way_finish() -> None:
+    slow = Slow()
+    sender = Sender(outbox=slow, client=slow, clock=Clock(), at_once=2)
+    sender.start()
+    assert slow.begun.acquire(timeout=10)
+    slow.answer.set()
+    sender.stop()
+    assert slow.settled.acquire(blocking=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -98,10 +99,14 @@ class Sender:
         self._thread.start()
 
     def stop(self) -> None:
-        """Begin nothing new; what is under way when the process ends is sent again at the next start."""
+        """Begin nothing new, and let what is under way finish for a while; the rest is sent again at the next start."""
+        deadline = time.monotonic() + STOP_SECONDS
         self._stopping.set()
         self._signal.set()
         self._thread.join(STOP_SECONDS)
+        for _ in range(self._at_once):
+            if not self._free.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                break
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def turn(self) -> None:

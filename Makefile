@@ -36,9 +36,9 @@ bench: ## Measure the ratios of benchmarks/ in one run
 	@scripts/setup.sh
 	@.venv/bin/python -m benchmarks
 
-schemathesis: ## Send 20 000 generated requests to the live TES (some minutes)
+schemathesis: ## Send 20 000 generated requests to the live TES (half an hour)
 	@scripts/setup.sh
-	@.venv/bin/python -m tests.tes.fuzz 1200
+	@.venv/bin/python -m tests.tes.fuzz 2400
 
 docs: ## Write the generated pages of docs/ anew
 	@.venv/bin/python scripts/generate_docs.py

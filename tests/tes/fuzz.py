@@ -18,7 +18,7 @@ CHECKS = "not_a_server_error,response_schema_conformance,content_type_conformanc
 
 
 def fuzz(server: LiveWeft, folder: Path, examples: int, *, seed: int | None = None) -> subprocess.CompletedProcess[str]:
-    """Send about 17 requests for each of ``examples``; what schemathesis keeps, it keeps in ``folder``."""
+    """Send about 9 requests for each of ``examples``; what schemathesis keeps, it keeps in ``folder``."""
     argv = [PROGRAM, "run", ROOT / "openapi" / "tes.yaml", "--url", server.tes, "--checks", CHECKS, "--no-color"]
     argv += ["--mode", "all", "--max-examples", str(examples)]
     argv += [] if seed is None else ["--seed", str(seed)]

@@ -17,6 +17,9 @@ from tes_service import answers, rules, service_info
 from tes_service.fleet import FleetView, read_resources
 from tes_service.wire import parse
 from weft import parameters, retention
+from weft.audit.entry import Entry
+from weft.auth.policy.resource import Action, of_task
+from weft.authority import OPEN, Authority
 from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
@@ -56,6 +59,7 @@ class TesApi:
         clock: Clock,
         new_id: NewId,
         admission: Admission,
+        authority: Authority = OPEN,
     ) -> None:
         """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
         self.store = store
@@ -65,6 +69,7 @@ class TesApi:
         self.clock = clock
         self.new_id = new_id
         self.admission = admission
+        self.authority = authority
         self.folders = Folders(settings.data)
         self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.fleet = FleetView(store, clock, silent_seconds=_SILENT_LEASES * settings.lease_seconds)
@@ -93,13 +98,17 @@ class TesApi:
 
         :raises InvalidRequest: a forged page token, or tags that do not go together.
         """
+        reach = self.authority.reach(request.principal)
         filters = Filters(
-            owner=request.principal.name,
+            owner=reach.owner,
+            projects=reach.projects,
             parent=request.principal.run,
             state=_state(state),
             name_prefix=_plain(name_prefix, "name_prefix") or None,
             tags=_tags(tag_key, tag_value),
         )
+        if view == "FULL":
+            self.authority.record(self.authority.act("task.read_logs", request.principal, request.id, object="list"))
         return answers.page(self.store, filters, page_size, page_token or None, view)
 
     async def list_tasks_soon(
@@ -114,26 +123,33 @@ class TesApi:
         """Store a task; 200 means that it is on disk.
 
         :raises InvalidRequest: names the member that is wrong and the remedy.
-        :raises Forbidden: a URL that this server's settings do not allow.
+        :raises Forbidden: what this server's settings or its policy do not allow.
         :raises Conflict: the ``Idempotency-Key`` came before, with another task.
         :raises TooMany: the caller's part of the queue is full.
         :raises Unavailable: the whole queue is.
         """
-        new = self._new_job(body, request)
+        new, entry = self._new_job(body, request)
+        self.authority.record(entry)
         return _created(new, self.store.create(new))
 
     async def create_task_soon(self, body: Any, request: Request) -> JsonObject:
         """``create_task`` for the event loop, which answers others while the task comes to disk."""
-        new = self._new_job(body, request)
+        new, entry = self._new_job(body, request)
+        await self.authority.record_soon(entry)
         return _created(new, await asyncio.wrap_future(self.store.create_soon(new)))
 
-    def _new_job(self, body: Any, request: Request) -> NewJob:
+    def _new_job(self, body: Any, request: Request) -> tuple[NewJob, Entry | None]:
+        """Return the job to be stored, and what is recorded before that."""
         task, messages = self._understood(body, request.principal)
-        self.admission.admit(request.principal)
         chosen = {} if task.resources is None else task.resources.backend_parameters
         now = self.clock()
-        return NewJob(
-            id=self.new_id(now),
+        task_id = self.new_id(now)
+        ruling = self.authority.admit(
+            request.principal, Kind.TASK, lambda: of_task(task), job_id=task_id, request_id=request.id
+        )
+        self.admission.admit(request.principal)
+        new = NewJob(
+            id=task_id,
             kind=Kind.TASK,
             owner=request.principal.name,
             document=task_to_json(task),
@@ -144,9 +160,12 @@ class TesApi:
             max_attempts=parameters.attempts(chosen),
             priority=parameters.priority(chosen),
             idempotency_key=_key(request),
+            project=ruling.project,
+            grounds=ruling.grounds,
             messages=messages,
             callbacks=self.callbacks.asked(request.headers, request.principal),
         )
+        return new, ruling.entry
 
     def get_task(self, id: str, request: Request, view: str = "MINIMAL") -> JsonObject | bytes:
         """Give a task in one of the three views.
@@ -155,16 +174,27 @@ class TesApi:
         """
         if id == "service-info":  # toil-batch-system-tes asks here
             return self.get_service_info()
-        return answers.one(self.store, self._task(id, request.principal), view)
+        row = self._task(id, request.principal)
+        if view == "FULL":
+            self.authority.record(self.authority.act("task.read_logs", request.principal, request.id, job=row.id))
+        return answers.one(self.store, row, view)
+
+    async def get_task_soon(self, id: str, request: Request, view: str = "MINIMAL") -> JsonObject | bytes:
+        """``get_task`` for the event loop, which waits for no disk: a FULL view is recorded."""
+        if view == "FULL" and self.authority.journal is not None:
+            return await asyncio.to_thread(self.get_task, id, request, view)
+        return self.get_task(id, request, view)
 
     def cancel_task(self, id: str, request: Request) -> JsonObject:
         """Ask for the end of a task; nothing changes for one that has ended (A5).
 
         :raises NotFound: the caller has no such task.
         """
-        row = self._task(id, request.principal)
+        row = self._task(id, request.principal, Action.CANCEL)
+        self.authority.record(self.authority.act("task.cancel", request.principal, request.id, job=row.id))
         if not State(row.state).terminal:
-            self.store.request_cancel(row.id, now=self.clock(), message="cancelled by its owner")
+            by = "its owner" if row.owner == request.principal.name else "another who may"
+            self.store.request_cancel(row.id, now=self.clock(), message=f"cancelled by {by}")
         return {}
 
     def delete_task(self, id: str, request: Request) -> JsonObject:
@@ -173,9 +203,10 @@ class TesApi:
         :raises NotFound: the caller has no such task.
         :raises Conflict: it has not ended, or belongs to a run.
         """
-        row = self._task(id, request.principal)
+        row = self._task(id, request.principal, Action.DELETE)
         if row.parent is not None:
             raise Conflict("the task belongs to a workflow run", field="id", remedy="it is removed with the run")
+        self.authority.record(self.authority.act("task.delete", request.principal, request.id, job=row.id))
         if not retention.remove(self.store, self.folders, row.id):
             raise Conflict(f"the task is {row.state}", field="id", remedy="cancel it, and wait for its end")
         return {}
@@ -201,13 +232,18 @@ class TesApi:
         )
         return dataclasses.replace(task, resources=resources), [*messages, *notes]
 
-    def _task(self, task_id: str, principal: Principal) -> Row:
-        """Return one of the caller's tasks; for an engine, one of its run."""
+    def _task(self, task_id: str, principal: Principal, action: Action = Action.READ) -> Row:
+        """Return a task that the caller sees, and may do this to; for an engine, one of its run.
+
+        :raises NotFound: there is none, or none that they see.
+        :raises Forbidden: they see it, and no more.
+        """
         row = self.store.row(task_id) if task_id.isascii() and task_id.isalnum() else None
-        if row is None or row.kind != Kind.TASK or row.owner != principal.name:
+        if row is None or row.kind != Kind.TASK or not self.authority.sees(principal, row.owner, row.project):
             raise NotFound(f"there is no task {task_id[:100]!r}", field="id")
         if principal.run is not None and row.parent != principal.run:
             raise NotFound(f"there is no task {task_id[:100]!r} of this run", field="id")
+        self.authority.check(principal, action, row.owner, row.project)
         return row
 
 

@@ -347,6 +347,12 @@ class Settings(BaseSettings):
     """How long a client may take to send the head of a request."""
     body_seconds: float = Field(default=30.0, gt=0)
     """How long a client that sends a body may be silent; below 1 KiB/s on average it is cut off too."""
+    policy: Path | None = None
+    """File that says who may do what with which data (docs/policy.md); absent: every job is its owner's alone."""
+    audit: bool | None = None
+    """Keep the audit record (docs/audit.md). When absent: wherever there is a policy or a login."""
+    audit_database: str | None = None
+    """SQLAlchemy URL of the audit record; when absent ``DATA/audit/audit.db``, or the jobs' PostgreSQL."""
     executor: str = "auto"
     """Name of an executor, or ``auto``: the first usable of docker, process."""
     max_running: int | None = None

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from weft import submissions
+from weft.authority import OPEN, Authority
 from weft.clock import Clock
 from weft.errors import (
     ExecutorRefused,
@@ -68,6 +69,7 @@ class Means:
     preparations: dict[Kind, Preparation]
     time_limits: dict[Kind, float | None]
     log_tail_bytes: int
+    authority: Authority = OPEN
 
 
 @dataclass(slots=True, kw_only=True)
@@ -109,6 +111,7 @@ class Drive:
         if not self._is_mine():
             self.stage = Stage.GONE
             return
+        self.means.authority.check_start(self.job)
         self.means.folders.mark(self.job.key)
         folder = self.means.folders.attempt(self.job.id, self.job.attempt)
         prepared = self._prepared(folder)
@@ -240,8 +243,9 @@ class Drive:
         return True
 
     def _time_limit(self) -> float | None:
-        """Return the site's limit or the task's own, whichever ends first."""
-        given = (self.means.time_limits[self.job.kind], time_limit(self.job.document))
+        """Return the site's limit, the policy's or the task's own, whichever ends first."""
+        own = time_limit(self.job.document)
+        given = (self.means.time_limits[self.job.kind], self.means.authority.time_limit(self.job), own)
         return min((limit for limit in given if limit is not None), default=None)
 
     def stop(self) -> None:

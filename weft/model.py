@@ -217,6 +217,10 @@ class Job:
     handle: Handle | None = None
     #: A run's outputs as its engine gave them, once it ended.
     outputs: JsonObject | None = None
+    #: The site's project whose members share it.
+    project: str | None = None
+    #: What the decision to accept it stood on, as ``weft.auth.policy.grounds`` writes it; no token.
+    grounds: bytes | None = None
 
     @property
     def key(self) -> str:
@@ -287,6 +291,8 @@ class NewJob:
     max_attempts: int = 1
     priority: int = 0
     idempotency_key: str | None = None
+    project: str | None = None
+    grounds: bytes | None = None
     #: Lines for the system log, such as a backend parameter that was dropped.
     messages: Sequence[str] = ()
     callbacks: Sequence[Callback] = ()

@@ -17,7 +17,10 @@ import tes_service.app
 import weft.federation.app
 import wes_service.app
 from tes_service.api import TesApi
+from weft.audit import place
 from weft.auth.access import open_access
+from weft.auth.policy.in_force import PolicyFile, load
+from weft.authority import OPEN, Authority
 from weft.callbacks.sender import Sender
 from weft.callbacks.signature import REMEDY, key_of
 from weft.clock import new_id, system_clock
@@ -30,6 +33,7 @@ from weft.federation.desk import Desk
 from weft.federation.hub import NodesApi
 from weft.federation.line import Line
 from weft.folders import Folders
+from weft.http import audit
 from weft.http.api import build_app
 from weft.limits import Admission, site_limits
 from weft.model import JsonObject, Kind
@@ -46,6 +50,7 @@ from weft.worker import Worker, thread_pool
 from wes_service.api import WesApi
 
 __all__ = [
+    "Authority",
     "Kind",
     "Store",
     "Worker",
@@ -53,6 +58,7 @@ __all__ = [
     "make_app",
     "make_sender",
     "make_worker",
+    "open_authority",
     "open_store",
     "refuse_open_door",
 ]
@@ -111,21 +117,44 @@ def open_store(settings: Settings) -> Store:
     return store
 
 
-def make_app(settings: Settings, store: Store) -> Any:
+def open_authority(settings: Settings, store: Store) -> Authority:
+    """Read the policy and open the audit record, where there are any; ``close`` ends it.
+
+    :raises InvalidRequest: the policy is not there, or what is wrong with it.
+    :raises Unavailable: the record cannot be opened.
+    """
+    policy = None if settings.policy is None else PolicyFile(settings.policy, time.monotonic)
+    journal = place.open_journal(settings, system_clock) if place.is_kept(settings) else None
+    authority = Authority(clock=system_clock, job=store.get, policy=policy, journal=journal)
+    if policy is not None:
+        authority.note_policy(policy())
+        policy.on_change(authority.note_policy)
+    return authority
+
+
+def make_app(settings: Settings, store: Store, authority: Authority = OPEN) -> Any:
     """Return the ASGI application of all services."""
-    admission = _admission(settings, store)
+    admission = _admission(settings, store, authority)
     nodes = weft.federation.app.service(NodesApi(store=store, clock=system_clock))
-    wes = wes_service.app.services(_wes_api(settings, store, admission))
-    services = (tes_service.app.service(_tes_api(settings, store, admission)), *wes, nodes)
+    wes = wes_service.app.services(_wes_api(settings, store, admission, authority))
+    kept = [] if authority.journal is None else [audit.service(authority)]
+    services = (tes_service.app.service(_tes_api(settings, store, admission, authority)), *wes, nodes, *kept)
     access = open_access(settings.auth, settings.fetch, store, system_clock)
-    return build_app(services, settings=settings, access=access, ready=store.ready, limits_of=site_limits(settings))
+    return build_app(
+        services,
+        settings=settings,
+        access=access,
+        ready=store.ready,
+        authority=authority,
+        limits_of=authority.limits(site_limits(settings)),
+    )
 
 
-def _admission(settings: Settings, store: Store) -> Admission:
-    return Admission(site_limits(settings), store, settings, time.monotonic)
+def _admission(settings: Settings, store: Store, authority: Authority) -> Admission:
+    return Admission(authority.limits(site_limits(settings)), store, settings, time.monotonic)
 
 
-def _tes_api(settings: Settings, store: Store, admission: Admission) -> TesApi:
+def _tes_api(settings: Settings, store: Store, admission: Admission, authority: Authority) -> TesApi:
     stagers = installed(settings)
     return TesApi(
         store=store,
@@ -135,10 +164,11 @@ def _tes_api(settings: Settings, store: Store, admission: Admission) -> TesApi:
         clock=system_clock,
         new_id=new_id,
         admission=admission,
+        authority=authority,
     )
 
 
-def _wes_api(settings: Settings, store: Store, admission: Admission) -> WesApi:
+def _wes_api(settings: Settings, store: Store, admission: Admission, authority: Authority) -> WesApi:
     stagers = installed(settings)
     return WesApi(
         store=store,
@@ -149,16 +179,17 @@ def _wes_api(settings: Settings, store: Store, admission: Admission) -> WesApi:
         clock=system_clock,
         new_id=new_id,
         admission=admission,
+        authority=authority,
     )
 
 
-def make_agent(settings: Settings, store: Store) -> Service | None:
+def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) -> Service | None:
     """Return the agent of a site that has joined a hub; None where it has not. Nothing is started."""
     membership = site.read(settings.membership)
     if membership is None:
         return None
     key = site.key_of(settings.membership)
-    tes = _tes_api(settings, store, _admission(settings, store))
+    tes = _tes_api(settings, store, _admission(settings, store, authority), authority)
     pool = ThreadPoolExecutor(_DESK_THREADS, thread_name_prefix="desk")
     agent = Agent(store=store, desk=Desk(membership.hub, tes.create_task), clock=system_clock, pool=pool)
     return Service(
@@ -172,7 +203,7 @@ def make_agent(settings: Settings, store: Store) -> Service | None:
 
 def declared_services(settings: Settings, store: Store, tes: TesApi | None = None) -> JsonObject:
     """Return what a site's services say of themselves, and its executor, as its workers announced it."""
-    tes = tes or _tes_api(settings, store, _admission(settings, store))
+    tes = tes or _tes_api(settings, store, _admission(settings, store, OPEN), OPEN)
     executors = tes.fleet.now().executors
     return {
         "tes": tes.get_service_info(),
@@ -180,7 +211,7 @@ def declared_services(settings: Settings, store: Store, tes: TesApi | None = Non
     }
 
 
-def make_worker(settings: Settings, store: Store) -> Worker:
+def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -> Worker:
     """Return a worker with its executors; nothing is started."""
     tasks = choose_executor(settings)
     if isinstance(tasks, UsesStore):
@@ -219,6 +250,7 @@ def make_worker(settings: Settings, store: Store) -> Worker:
         preparations=preparations,
         time_limits={Kind.TASK: settings.time_limit_seconds, Kind.RUN: settings.engine.time_limit_seconds},
         log_tail_bytes=settings.log_tail_bytes,
+        authority=authority,
     )
     return Worker(
         means=means,
@@ -332,9 +364,28 @@ def describe(settings: Settings) -> Iterator[str]:
     for engine in found:
         types = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in engine.info.workflow_types.items())
         yield f"[ok]   engine {engine.info.name} {engine.info.version}: {types}"
+    yield _policy_line(settings)
+    yield _audit_line(settings)
     yield f"[ok]   URLs: {', '.join(installed(settings).schemes)}"
     if not settings.file_roots:
         yield "[note] file:// URLs: none is allowed; name folders with --file-root"
+
+
+def _policy_line(settings: Settings) -> str:
+    if settings.policy is None:
+        return "[note] policy: none, every job is its owner's alone"
+    try:
+        policy = load(settings.policy)
+    except WeftError as error:
+        return f"[no]   policy: {error.field}: {error.message}"
+    counted = f"{len(policy.members)} projects, {len(policy.datasets)} datasets"
+    return f"[ok]   policy: {settings.policy}, version {policy.version}, {counted}"
+
+
+def _audit_line(settings: Settings) -> str:
+    if not place.is_kept(settings):
+        return "[note] audit record: off"
+    return f"[ok]   audit record: {masked(place.database(settings))}, checkpoints in {place.folder(settings)}"
 
 
 def _settings_lines(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:

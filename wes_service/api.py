@@ -8,6 +8,8 @@ from importlib.metadata import version
 from itertools import zip_longest
 
 from weft import submissions
+from weft.auth.policy.resource import Action, of_run
+from weft.authority import OPEN, Authority, Ruling
 from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
@@ -48,6 +50,7 @@ class WesApi:
         clock: Clock,
         new_id: NewId,
         admission: Admission,
+        authority: Authority = OPEN,
     ) -> None:
         """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
         self.store = store
@@ -58,6 +61,7 @@ class WesApi:
         self.clock = clock
         self.new_id = new_id
         self.admission = admission
+        self.authority = authority
         self.folders = Folders(settings.data)
         self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.limits = Limits(part_bytes=settings.max_attachment_bytes, total_bytes=settings.max_attachment_bytes)
@@ -91,8 +95,12 @@ class WesApi:
             content_type = request.headers.get("content-type", "")
             fields = read_body(content_type, stream, intake, most_text=self.settings.max_body_bytes)
             run = self._understood(fields, intake.names)
+            ruling = self.authority.admit(
+                request.principal, Kind.RUN, lambda: of_run(run), job_id=run_id, request_id=request.id
+            )
             intake.seal()
-            new = _new_job(run_id, run, request.principal, now, key, fields.unknown)
+            self.authority.record(ruling.entry)
+            new = _new_job(run_id, run, request.principal, now, key, fields.unknown, ruling)
             job = self.store.create(replace(new, callbacks=callbacks))
         except BaseException:
             self._discard(intake, run_id)
@@ -142,7 +150,10 @@ class WesApi:
         tag_value: Sequence[str] = (),
     ) -> JsonObject:
         """Give ``RunListResponse``: the caller's runs, newest first."""
-        filters = Filters(owner=request.principal.name, state=_state(state), tags=_tags(tag_key, tag_value))
+        reach = self.authority.reach(request.principal)
+        filters = Filters(
+            owner=reach.owner, projects=reach.projects, state=_state(state), tags=_tags(tag_key, tag_value)
+        )
         page = self.store.page(Kind.RUN, filters, _size(page_size), page_token or None)
         return {
             "runs": [translate.run_summary(job) for job in page.jobs],
@@ -156,6 +167,7 @@ class WesApi:
     def get_run_log(self, request: Request, run_id: str) -> JsonObject:
         """Give ``RunLog`` with the newest tasks in ``task_logs``."""
         job = self.run(request.principal, run_id)
+        self.authority.record(self.authority.act("run.read_log", request.principal, request.id, job=run_id))
         links = Links(request.base_url)
         work = WorkFolder(self.folders.work(run_id))
         return translate.run_log(
@@ -164,7 +176,7 @@ class WesApi:
             attempts=self.attempts(job),
             events=self.store.events(run_id),
             command=self._command(job),
-            task_logs=self._page_of_tasks(request, run_id, _PAGE, None)["task_logs"],
+            task_logs=self._page_of_tasks(request, job, _PAGE, None)["task_logs"],
             is_file=lambda path: work.size(path) is not None,
         )
 
@@ -172,8 +184,8 @@ class WesApi:
         self, request: Request, run_id: str, page_size: int | None = None, page_token: str | None = None
     ) -> JsonObject:
         """Give ``TaskListResponse``: the run's tasks, newest first."""
-        self.run(request.principal, run_id)
-        return self._page_of_tasks(request, run_id, _size(page_size), page_token or None)
+        run = self.run(request.principal, run_id)
+        return self._page_of_tasks(request, run, _size(page_size), page_token or None)
 
     def get_task(self, request: Request, run_id: str, task_id: str) -> JsonObject:
         """Give ``TaskLog``."""
@@ -182,14 +194,14 @@ class WesApi:
         events = self.store.events(task_id)
         return translate.task_log(job, run_id, links=links, attempts=self.attempts(job), events=events)
 
-    def _page_of_tasks(self, request: Request, run_id: str, size: int, token: str | None) -> JsonObject:
+    def _page_of_tasks(self, request: Request, run: Job, size: int, token: str | None) -> JsonObject:
         links = Links(request.base_url)
-        page = self.store.page(Kind.TASK, Filters(owner=request.principal.name, parent=run_id), size, token)
+        page = self.store.page(Kind.TASK, Filters(owner=run.owner, parent=run.id), size, token)
         ids = [job.id for job in page.jobs]
         attempts, events = self.store.attempts(ids), self.store.events_of(ids)
         return {
             "task_logs": [
-                translate.task_log(job, run_id, links=links, attempts=attempts[job.id], events=events[job.id])
+                translate.task_log(job, run.id, links=links, attempts=attempts[job.id], events=events[job.id])
                 for job in page.jobs
             ],
             "next_page_token": page.next_token or "",
@@ -205,24 +217,28 @@ class WesApi:
     def cancel_run(self, request: Request, run_id: str) -> JsonObject:
         """Ask for the end of the engine and of every task of the run; nothing changes for a run that has ended."""
         _no_engine(request.principal)
-        job = self.run(request.principal, run_id)
+        job = self.run(request.principal, run_id, Action.CANCEL)
+        self.authority.record(self.authority.act("run.cancel", request.principal, request.id, job=run_id))
         if not job.state.terminal:
             now = self.clock()
-            self.store.request_cancel(run_id, now=now, message="cancelled by its owner")
+            by = "its owner" if job.owner == request.principal.name else "another who may"
+            self.store.request_cancel(run_id, now=now, message=f"cancelled by {by}")
             for task_id in self.store.children(run_id, _LIVE):
                 self.store.request_cancel(task_id, now=now, message="cancelled with its run")
         return {"run_id": run_id}
 
     # -- shared with the files of a run --------------------------------------------------------------------------
 
-    def run(self, principal: Principal, run_id: str) -> Job:
-        """Return the caller's run.
+    def run(self, principal: Principal, run_id: str, action: Action = Action.READ) -> Job:
+        """Return a run that the caller sees, and may do this to.
 
-        :raises NotFound: there is none; a run of somebody else is none.
+        :raises NotFound: there is none; a run of somebody else is none, unless it is shared.
+        :raises Forbidden: they see it, and no more.
         """
         job = self.store.get(run_id)
-        if job is None or job.kind is not Kind.RUN or job.owner != principal.name:
+        if job is None or job.kind is not Kind.RUN or not self.authority.sees(principal, job.owner, job.project):
             raise NotFound(f"there is no run {run_id[:100]}", field="run_id")
+        self.authority.check(principal, action, job.owner, job.project)
         return job
 
     def task(self, principal: Principal, run_id: str, task_id: str) -> Job:
@@ -242,7 +258,13 @@ class WesApi:
 
 
 def _new_job(
-    run_id: str, run: Run, principal: Principal, now: float, key: str | None, unknown: Sequence[str]
+    run_id: str,
+    run: Run,
+    principal: Principal,
+    now: float,
+    key: str | None,
+    unknown: Sequence[str],
+    ruling: Ruling,
 ) -> NewJob:
     return NewJob(
         id=run_id,
@@ -253,6 +275,8 @@ def _new_job(
         name=translate.name_of(run.workflow_url),
         tags=run.tags,
         idempotency_key=key,
+        project=ruling.project,
+        grounds=ruling.grounds,
         messages=[f"the field {name[:100]!r} is not one of WES 1.1.0: ignored" for name in unknown[:20]],
     )
 

@@ -28,19 +28,21 @@ class FileHandlers:
 
     def get_run_stdout(self, request: Request, run_id: str) -> Any:
         """Send what the engine wrote to standard output."""
-        return _sent(self.files.run_log(request.principal, run_id, "stdout"))
+        return self._read(request, "log", run_id, self.files.run_log(request.principal, run_id, "stdout"))
 
     def get_run_stderr(self, request: Request, run_id: str) -> Any:
         """Send what the engine wrote to standard error."""
-        return _sent(self.files.run_log(request.principal, run_id, "stderr"))
+        return self._read(request, "log", run_id, self.files.run_log(request.principal, run_id, "stderr"))
 
     def get_task_stdout(self, request: Request, run_id: str, task_id: str) -> Any:
         """Send what a task wrote to standard output."""
-        return _sent(self.files.task_log(request.principal, run_id, task_id, "stdout"))
+        served = self.files.task_log(request.principal, run_id, task_id, "stdout")
+        return self._read(request, "log", task_id, served)
 
     def get_task_stderr(self, request: Request, run_id: str, task_id: str) -> Any:
         """Send what a task wrote to standard error."""
-        return _sent(self.files.task_log(request.principal, run_id, task_id, "stderr"))
+        served = self.files.task_log(request.principal, run_id, task_id, "stderr")
+        return self._read(request, "log", task_id, served)
 
     def list_run_outputs(self, request: Request, run_id: str) -> JsonObject:
         """List the output files of a run."""
@@ -48,7 +50,17 @@ class FileHandlers:
 
     def get_run_output(self, request: Request, run_id: str, path: str) -> Any:
         """Send one file of a run."""
-        return _sent(self.files.output(request.principal, run_id, path))
+        return self._read(request, "output", run_id, self.files.output(request.principal, run_id, path))
+
+    def _read(self, request: Request, what: str, job_id: str, served: Served) -> Any:
+        """Send a file after it is recorded who reads it."""
+        authority = self.files.api.authority
+        try:
+            authority.record(authority.act(f"run.read_{what}", request.principal, request.id, job=job_id))
+        except BaseException:
+            served.file.close()
+            raise
+        return _sent(served)
 
 
 def services(api: WesApi) -> tuple[Service, Service]:

@@ -24,6 +24,7 @@ _SETTINGS = (
     click.option("--executor", help="auto, docker, process, … (default: auto)."),
     click.option("--file-root", "file_roots", multiple=True, type=click.Path(path_type=Path),
                  help="Folder that file:// URLs may name; may be repeated."),
+    click.option("--policy", type=click.Path(path_type=Path), help="File that says who may do what."),
     click.option("--max-running", type=int, help="Tasks that run at once."),
     click.option("--log-level", help="DEBUG, INFO, WARNING or ERROR."),
 )  # fmt: skip
@@ -83,8 +84,10 @@ def work(**flags: Any) -> None:
         with ExitStack() as cleanup:
             store = wiring.open_store(settings)
             cleanup.callback(store.stop)
-            worker = _start_work(settings, store, cleanup)
-            _start_agent(settings, store, cleanup)
+            authority = wiring.open_authority(settings, store)
+            cleanup.callback(authority.close)
+            worker = _start_work(settings, store, authority, cleanup)
+            _start_agent(settings, store, authority, cleanup)
             click.echo(f"weft works on {store.address} with executor {_executor_name(worker)}")
             serving.wait_for_signal()
             click.echo("weft stops: running jobs go on and are picked up at the next start")
@@ -107,30 +110,34 @@ def _run_server(settings: Settings, *, with_worker: bool) -> None:
         cleanup.callback(tcp.close)
         store = wiring.open_store(settings)
         cleanup.callback(store.stop)
+        authority = wiring.open_authority(settings, store)
+        cleanup.callback(authority.close)
         executor = "of the workers"
         if with_worker:
-            worker = _start_work(settings, store, cleanup)
+            worker = _start_work(settings, store, authority, cleanup)
             executor = _executor_name(worker)
-            _start_agent(settings, store, cleanup)
-        app = wiring.make_app(settings, store)
+            _start_agent(settings, store, authority, cleanup)
+        app = wiring.make_app(settings, store, authority)
         url = serving.url_of(tcp)
         serving.serve(app, settings, tcp=tcp, on_ready=lambda: click.echo(_welcome(url, settings, executor)))
         click.echo("weft stops: running jobs go on and are picked up at the next start")
     serving.leave()
 
 
-def _start_work(settings: Settings, store: wiring.Store, cleanup: ExitStack) -> wiring.Worker:
+def _start_work(
+    settings: Settings, store: wiring.Store, authority: wiring.Authority, cleanup: ExitStack
+) -> wiring.Worker:
     """Start what runs jobs and what tells of them."""
-    worker, sender = wiring.make_worker(settings, store), wiring.make_sender(settings, store)
+    worker, sender = wiring.make_worker(settings, store, authority), wiring.make_sender(settings, store)
     for part in (worker, sender):
         part.start()
         cleanup.callback(part.stop)
     return worker
 
 
-def _start_agent(settings: Settings, store: Any, cleanup: ExitStack) -> None:
+def _start_agent(settings: Settings, store: Any, authority: wiring.Authority, cleanup: ExitStack) -> None:
     """Where this site has joined a hub, begin to take work from it."""
-    agent = wiring.make_agent(settings, store)
+    agent = wiring.make_agent(settings, store, authority)
     if agent is not None:
         agent.start()
         cleanup.callback(agent.stop)

@@ -32,6 +32,7 @@ from connexion.resolver import Resolver
 from werkzeug.exceptions import HTTPException
 
 from weft.auth.access import Access
+from weft.authority import OPEN, Authority
 from weft.config import Settings
 from weft.http import pages
 from weft.http.bodies import VALIDATORS, QueryParser
@@ -86,6 +87,7 @@ def build_app(
     settings: Settings,
     access: Access,
     ready: Callable[[], bool],
+    authority: Authority = OPEN,
     express: bool = True,
     limits_of: LimitsOf | None = None,
 ) -> connexion.FlaskApp:
@@ -101,6 +103,7 @@ def build_app(
         Gate,
         access=access,
         settings=settings,
+        authority=authority,
         doors=Doors(
             {base: service.scope for service in services for base in service.base_paths},
             [base for service in services if service.open_to_engines for base in service.base_paths],

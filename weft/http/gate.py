@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from weft.auth.access import ANONYMOUS, Access
 from weft.auth.credentials import PASSPORT_HEADER
+from weft.authority import Authority
 from weft.config import Settings
 from weft.errors import InvalidRequest, Unauthenticated, Unavailable
 from weft.http.cors import Cors
@@ -62,6 +63,7 @@ class Gate:
         *,
         access: Access,
         settings: Settings,
+        authority: Authority,
         doors: Doors,
         allowed: Callable[[str], Sequence[str]],
         rates: Rates,
@@ -69,6 +71,7 @@ class Gate:
         self._app = app
         self._access = access
         self._settings = settings
+        self._authority = authority
         self._doors = doors
         self._cors = Cors(settings.cors_origins, doors)
         self._secure = _STRICT if settings.tls_cert is not None else ()
@@ -152,13 +155,23 @@ class Gate:
         names = {name for name, _ in shared}
         return (*shared, *(item for item in stamps if item[0] not in names))
 
+    async def _recorded(self, error: Exception, scope: Scope, request_id: str) -> Exception:
+        """Record a refusal, and return it; without the record there is no answer but 503."""
+        request = scope.get("extensions", {}).get("connexion_context", {}).get("request")
+        asker = None if request is None else request.principal
+        try:
+            await self._authority.refused(error, asker, request_id, f"{scope['method']} {scope['path']}")
+        except Unavailable as unrecorded:
+            return unrecorded
+        return error
+
     def _base_url(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if self._settings.base_url:
             return self._settings.base_url.rstrip("/")
         return f"{scope.get('scheme', 'http')}://{headers.get('host', 'localhost')}"
 
     async def _explain(self, error: Exception, scope: Scope, answer: _Answer, intake: Intake | None) -> None:
-        problem = problem_of(error)
+        problem = problem_of(await self._recorded(error, scope, answer.id))
         if problem.status >= 500 and problem.status != 503:
             log.exception("request failed", method=scope["method"], path=scope["path"])
         else:

@@ -171,6 +171,8 @@ def _row_of(new: NewJob) -> Row:
         executor=None,
         native_id=None,
         outputs=None,
+        project=new.project,
+        grounds=new.grounds,
     )
 
 

@@ -9,11 +9,11 @@ hidden (measured: 35 ms instead of 4 for a page by tag), so it sees everything.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, Integer, Select, Text, bindparam, func, literal, or_, select, union, union_all
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import FromClause
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -37,6 +37,8 @@ class Filters:
     """What a list may be narrowed by; ``tags`` are (key, value) pairs, an empty value matches any value."""
 
     owner: str | None = None  # None: everybody's (an operator)
+    #: With an owner: the jobs of these projects too, whoever owns them.
+    projects: tuple[str, ...] = ()
     state: State | None = None
     #: Literal; an empty one matches all jobs, also those without a name.
     name_prefix: str | None = None
@@ -49,6 +51,8 @@ class _Shape:
     """What decides the text of a list's statement; the values come as parameters."""
 
     owner: bool
+    #: How many projects' jobs belong to the list beside the owner's.
+    projects: int
     state: bool
     parent: bool
     name: bool
@@ -63,8 +67,9 @@ class _Shape:
     @property
     def ordered(self) -> tuple[str, ...]:
         """The filters whose index gives jobs in the order of the list."""
-        plain = tuple(name for name in ("parent", "state", "owner") if getattr(self, name))
-        return plain + tuple(f"tag{index}" for index in range(len(self.tags)))
+        plain = tuple(name for name in ("parent", "state") if getattr(self, name))
+        whose = ("reach",) if self.projects else ("owner",) if self.owner else ()
+        return plain + whose + tuple(f"tag{index}" for index in range(len(self.tags)))
 
 
 def rows_of(
@@ -100,6 +105,7 @@ def _shape(filters: Filters, cursor: str | None, columns: tuple[str, ...]) -> _S
     prefix = filters.name_prefix
     return _Shape(
         owner=filters.owner is not None,
+        projects=0 if filters.owner is None else len(filters.projects),
         state=filters.state is not None,
         parent=filters.parent is not None,
         name=bool(prefix),
@@ -113,6 +119,8 @@ def _shape(filters: Filters, cursor: str | None, columns: tuple[str, ...]) -> _S
 def _params(kind: Kind, filters: Filters, cursor: str | None) -> dict[str, Any]:
     params: dict[str, Any] = {"kind": kind.value, "owner": filters.owner, "parent": filters.parent, "cursor": cursor}
     params["state"] = None if filters.state is None else filters.state.value
+    if filters.owner is not None:
+        params.update({f"project{index}": project for index, project in enumerate(filters.projects)})
     if filters.name_prefix:
         params["name"] = filters.name_prefix
         params["name_end"] = after_prefix(filters.name_prefix)
@@ -141,6 +149,10 @@ def _count(link: Link, shape: _Shape, lead: str, params: dict[str, Any]) -> int:
 @lru_cache(maxsize=512)
 def _bounded_count(shape: _Shape, lead: str) -> Prepared:
     matching = select(literal(1, Integer).label("one"))
+    if lead == "reach":
+        each = [matching.where(*_theirs(part, only=True)).limit(literal(_BOUND)).subquery() for part in _reach(shape)]
+        together = union_all(*(select(part.c.one) for part in each))
+        return Prepared(select(func.count()).select_from(together.subquery()))
     if lead.startswith("tag"):
         index = int(lead[3:])
         matching = matching.where(*_tag(tags, index, shape.tags[index]))
@@ -156,6 +168,8 @@ def _page(shape: _Shape, lead: str) -> Prepared:
         ids = _ids_by_tag(shape, int(lead[3:]))
     elif lead == "name":
         ids = _ids_by_name(shape)
+    elif lead == "reach":
+        ids = _ids_by_reach(shape)
     else:
         conditions = [*_job(jobs, shape, lead), *_with_tags(jobs.c.id, shape), *_after(jobs.c.id, shape)]
         return Prepared(_first(select(*columns).where(*conditions), jobs.c.id))
@@ -177,13 +191,48 @@ def _ids_by_name(shape: _Shape) -> Select[tuple[str]]:
     return _first(select(named.c.id).where(*conditions), order)
 
 
+def _ids_by_reach(shape: _Shape) -> Select[tuple[str]]:
+    """Take the newest of the owner and of each project, each from its index, and of these the newest."""
+    others = replace(shape, owner=False, projects=0)
+    pages = []
+    for part in _reach(shape):
+        conditions = [*_theirs(part), *_job(jobs, others, "theirs"), *_with_tags(jobs.c.id, shape)]
+        pages.append(_first(select(jobs.c.id).where(*conditions, *_after(jobs.c.id, shape)), jobs.c.id).subquery())
+    newest = union(*(select(page.c.id) for page in pages)).subquery()
+    return _first(select(newest.c.id), newest.c.id)
+
+
+def _reach(shape: _Shape) -> tuple[str, ...]:
+    """Name the parameters that say whose jobs belong to the list."""
+    return ("owner", *(f"project{index}" for index in range(shape.projects)))
+
+
+def _theirs(part: str, *, only: bool = False) -> list[ColumnElement[bool]]:
+    """Return the conditions that the index over an owner, or over a project, answers; with ``only`` also the kind."""
+    of_kind = [jobs.c.kind == bindparam("kind", type_=Text)] if only else []
+    if part == "owner":
+        return [*of_kind, jobs.c.owner == bindparam("owner", type_=Text)]
+    # That it is not null lets SQLite use the partial index.
+    return [*of_kind, jobs.c.project == bindparam(part, type_=Text), jobs.c.project.is_not(None)]
+
+
+def _is_theirs(table: FromClause, shape: _Shape) -> ColumnElement[bool]:
+    """Return the condition for where another index leads."""
+    owned = _hidden(table.c.owner) == bindparam("owner", type_=Text)
+    shared = [_hidden(table.c.project) == bindparam(part, type_=Text) for part in _reach(shape)[1:]]
+    return or_(owned, *shared)
+
+
 def _job(table: FromClause, shape: _Shape, lead: str, *, only: bool = False) -> list[ColumnElement[bool]]:
     """Return the conditions on columns of jobs: those of the lead for its index, the others hidden or left out."""
-    shown = {"kind": ("kind",), "id": (), "parent": ("parent",)}.get(lead, ("kind", lead))
+    shown = {"kind": ("kind",), "id": (), "parent": ("parent",), "theirs": ("kind",)}.get(lead, ("kind", lead))
     conditions: list[ColumnElement[bool]] = []
     for name in ("kind", "owner", "state", "parent", "name"):
         given = name == "kind" or getattr(shape, name)
         if not given or (only and name not in shown):
+            continue
+        if name == "owner" and shape.projects:
+            conditions.append(_is_theirs(table, shape))
             continue
         column = table.c[name] if name in shown else _hidden(table.c[name])
         conditions += _name(column, shape) if name == "name" else [column == bindparam(name, type_=Text)]

@@ -40,6 +40,8 @@ class Row(NamedTuple):
     executor: str | None
     native_id: str | None
     outputs: bytes | None
+    project: str | None
+    grounds: bytes | None
 
     @property
     def job(self) -> Job:
@@ -67,6 +69,8 @@ class Row(NamedTuple):
             lease_until=_seconds(self.lease_until),
             handle=_handle(self.executor, self.native_id),
             outputs=None if self.outputs is None else orjson.loads(self.outputs),
+            project=self.project,
+            grounds=self.grounds,
         )
 
 

@@ -31,7 +31,7 @@ from weft.model import Kind, Place
 from weft.states import DRIVEN, STORED, TERMINAL, State
 
 #: The newest file in ``migrations/versions``: a database at this revision needs no Alembic at start.
-HEAD = "0007"
+HEAD = "0004"
 
 metadata = MetaData()
 
@@ -77,6 +77,9 @@ jobs = Table(
     # The long ones come last: SQLite reads what stands before them without following their overflow pages.
     Column("document", LargeBinary, nullable=False),
     Column("outputs", LargeBinary),
+    # The site's project whose members share the job, and what the policy's decision stood on.
+    Column("project", Text),
+    Column("grounds", LargeBinary),
     CheckConstraint(f"kind IN ({words(Kind)})", name="jobs_kind"),
     CheckConstraint(f"state IN ({words(STORED)})", name="jobs_state"),
     CheckConstraint(f"(ended_at IS NOT NULL) = (state IN ({words(TERMINAL)}))", name="jobs_ended"),
@@ -119,6 +122,7 @@ _partial(
 Index("jobs_by_kind", jobs.c.kind, jobs.c.id)
 Index("jobs_by_state", jobs.c.kind, jobs.c.state, jobs.c.id)
 Index("jobs_by_owner", jobs.c.kind, jobs.c.owner, jobs.c.id)
+_partial("jobs_by_project", jobs.c.kind, jobs.c.project, jobs.c.id, where=jobs.c.project.is_not(None), unique=False)
 
 
 def _of_a_job(*, primary_key: bool = True) -> Column[str]:

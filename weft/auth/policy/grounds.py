@@ -9,8 +9,10 @@ import orjson
 from weft.model import Principal, Visa
 
 
-def pack(principal: Principal, visas: tuple[Visa, ...]) -> bytes:
-    """Write roles, groups and the visas (issuer, value, expiry, digest) that were looked at."""
+def pack(principal: Principal, visas: tuple[Visa, ...]) -> bytes | None:
+    """Write roles, groups and these visas (issuer, value, expiry, digest); None when there is none of them."""
+    if not (principal.roles or principal.groups or visas):
+        return None
     return orjson.dumps(
         {
             "roles": sorted(principal.roles),

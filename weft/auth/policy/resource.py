@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -51,6 +51,10 @@ class Resource:
     disk_gb: float | None = None
     seconds: float | None = None
     backend_parameters: Mapping[str, str] = field(default_factory=dict)
+
+    def within(self, project: str | None) -> Resource:
+        """Return the same, in a project that is not what the tags say."""
+        return replace(self, project=project)
 
 
 #: The tag that names a job's project; 5S-TES writes it so.

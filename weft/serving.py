@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import gc
 import logging
 import os
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable
@@ -17,6 +19,7 @@ from typing import Any
 
 import uvicorn
 
+from weft import connections
 from weft.config import Settings
 from weft.errors import InvalidRequest
 
@@ -61,10 +64,33 @@ def listen_for_engines(path: Path) -> socket.socket:
     return unix
 
 
-def url_of(tcp: socket.socket) -> str:
+def url_of(tcp: socket.socket, *, secure: bool = False) -> str:
     """Return the URL of a bound TCP socket."""
     host, port = tcp.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if secure else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def tls_context(settings: Settings) -> ssl.SSLContext | None:
+    """Return what the port speaks TLS with; None where no certificate is configured.
+
+    :raises InvalidRequest: names the file that cannot be used.
+    """
+    if settings.tls_cert is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    except OSError as error:  # ssl.SSLError is one
+        raise InvalidRequest(f"tls_cert and tls_key cannot be used: {error}", field="tls_cert") from error
+    if settings.tls_client_ca is not None:
+        try:
+            context.load_verify_locations(settings.tls_client_ca)
+        except OSError as error:
+            raise InvalidRequest(f"tls_client_ca cannot be used: {error}", field="tls_client_ca") from error
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def keep_memory() -> None:
@@ -89,13 +115,20 @@ def spare_the_collector() -> None:
     gc.set_threshold(10_000, 10, 10)
 
 
-def serve(app: Any, settings: Settings, *, tcp: socket.socket, on_ready: Callable[[], None]) -> None:
-    """Answer requests until SIGINT or SIGTERM."""
+def serve(
+    app: Any,
+    settings: Settings,
+    *,
+    tcp: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    on_ready: Callable[[], None],
+) -> None:
+    """Answer requests until SIGINT or SIGTERM; ``tls`` is for the port alone, not for the engines' socket."""
     keep_memory()
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http="httptools",
+        http=connections.protocol(settings.header_seconds),
         lifespan="on",
         log_config=None,
         access_log=False,
@@ -109,22 +142,42 @@ def serve(app: Any, settings: Settings, *, tcp: socket.socket, on_ready: Callabl
         unix = listen_for_engines(settings.engine_socket)
         cleanup.callback(settings.engine_socket.unlink, missing_ok=True)
         cleanup.callback(unix.close)
-        server = _Server(config, on_ready)
-        server.run(sockets=[tcp, unix])
+        server = _Server(config, on_ready, tcp=tcp, tls=tls)
+        server.run(sockets=[unix])
 
 
 class _Server(uvicorn.Server):
     """Says when it is ready, and leaves the process's exit to its caller."""
 
-    def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        on_ready: Callable[[], None],
+        *,
+        tcp: socket.socket,
+        tls: ssl.SSLContext | None,
+    ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._tcp = tcp
+        self._tls = tls
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started:
+            listener = await asyncio.get_running_loop().create_server(
+                self._connection, sock=self._tcp, ssl=self._tls, backlog=self.config.backlog
+            )
+            self.servers.append(listener)
             spare_the_collector()
             self._on_ready()
+
+    def _connection(self) -> asyncio.Protocol:
+        kind: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = kind(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
 
 
 def wait_for_signal() -> None:

@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,13 @@ _ADDRESS = (
     click.option("--host", help="Address to listen on (default: 127.0.0.1)."),
     click.option("--port", type=int, help="Port to listen on; 0 picks a free one (default: 8080)."),
     click.option("--base-url", help="The URL that clients see, behind a proxy."),
+    click.option("--tls-cert", type=click.Path(path_type=Path), help="PEM file of a certificate: speak https."),
+    click.option("--tls-key", type=click.Path(path_type=Path), help="PEM file of its key, where it is another one."),
+    click.option(
+        "--tls-client-ca",
+        type=click.Path(path_type=Path),
+        help="PEM file of authorities: clients must show a certificate of theirs.",
+    ),
 )
 
 
@@ -106,6 +114,7 @@ def check(**flags: Any) -> None:
 def _run_server(settings: Settings, *, with_worker: bool) -> None:
     with _explained(), ExitStack() as cleanup:
         wiring.refuse_open_door(settings)
+        tls = serving.tls_context(settings)
         tcp = serving.listen(settings)
         cleanup.callback(tcp.close)
         store = wiring.open_store(settings)
@@ -118,8 +127,9 @@ def _run_server(settings: Settings, *, with_worker: bool) -> None:
             executor = _executor_name(worker)
             _start_agent(settings, store, authority, cleanup)
         app = wiring.make_app(settings, store, authority)
-        url = serving.url_of(tcp)
-        serving.serve(app, settings, tcp=tcp, on_ready=lambda: click.echo(_welcome(url, settings, executor)))
+        url = serving.url_of(tcp, secure=tls is not None)
+        on_ready = partial(click.echo, _welcome(url, settings, executor))
+        serving.serve(app, settings, tcp=tcp, tls=tls, on_ready=on_ready)
         click.echo("weft stops: running jobs go on and are picked up at the next start")
     serving.leave()
 
@@ -149,6 +159,7 @@ def _welcome(url: str, settings: Settings, executor: str) -> str:
             f"weft listens on {url}",
             f"  TES       {url}/ga4gh/tes/v1",
             f"  WES       {url}/ga4gh/wes/v1",
+            f"  login     {settings.auth.mode}",
             f"  executor  {executor}",
             f"  data      {settings.data}",
         )

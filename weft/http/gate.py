@@ -92,7 +92,13 @@ class Gate:
         began = time.perf_counter()
         intake: Intake | None = None
         try:
-            intake = Intake(scope, receive, max_body=self._settings.max_body_bytes, max_form=self._max_form)
+            intake = Intake(
+                scope,
+                receive,
+                max_body=self._settings.max_body_bytes,
+                max_form=self._max_form,
+                patience=self._settings.body_seconds,
+            )
             preflight = self._cors.preflight(scope["method"], headers, scope["path"])
             if preflight is not None:
                 await answer.nothing(preflight)

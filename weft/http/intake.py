@@ -7,10 +7,12 @@ from typing import Any
 
 from starlette.types import Message, Receive, Scope
 
-from weft.errors import InvalidRequest, TooLarge, UnsupportedMediaType, WeftError
+from weft.errors import InvalidRequest, TooLarge, TooSlow, UnsupportedMediaType, WeftError
 
 #: How long the rest of a refused body is read and thrown away, so that the client gets to read the answer.
 LINGER_SECONDS = 1.0
+#: Below this a body comes too slowly to wait for.
+LEAST_BYTES_A_SECOND = 1024
 _BODY_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
@@ -21,12 +23,15 @@ class ClientGone(WeftError):
 class Intake:
     """The body of one request."""
 
-    def __init__(self, scope: Scope, receive: Receive, *, max_body: int, max_form: int) -> None:
+    def __init__(self, scope: Scope, receive: Receive, *, max_body: int, max_form: int, patience: float) -> None:
+        """Keep the bounds; ``patience``: seconds that a client may be silent, or behind the least rate."""
         self._scope = scope
         self._receive = receive
         self._form = content_type_of(scope).startswith("multipart/")
         self._limit = max_form if self._form else max_body
         self._count = 0
+        self._patience = patience
+        self._waited = 0.0
         #: Whether nothing more will come.
         self.finished = scope["method"] not in _BODY_METHODS
 
@@ -34,6 +39,7 @@ class Intake:
         """Return the ``receive`` for the application; a body that is no form is read here as a whole.
 
         :raises TooLarge: the body is, or says it will be, larger than the limit.
+        :raises TooSlow: it does not come.
         """
         if self.finished:
             return self._receive
@@ -58,7 +64,7 @@ class Intake:
             return
 
     async def _counted(self) -> Message:
-        message = await self._receive()
+        message = await self._in_time()
         if message["type"] == "http.disconnect":
             self.finished = True
             raise ClientGone
@@ -66,6 +72,18 @@ class Intake:
         self._count += len(message.get("body", b""))
         self._check(self._count)
         return message
+
+    async def _in_time(self) -> Message:
+        """Wait for a piece of the body, no longer than the client has earned by what it sent."""
+        earned = self._patience + self._count / LEAST_BYTES_A_SECOND - self._waited
+        began = asyncio.get_running_loop().time()
+        try:
+            async with asyncio.timeout(min(earned, self._patience)):
+                return await self._receive()
+        except TimeoutError as error:
+            raise TooSlow("the body did not come in time", remedy="send it without pauses") from error
+        finally:
+            self._waited += asyncio.get_running_loop().time() - began
 
     def _check(self, length: int) -> None:
         if length > self._limit:

@@ -12,21 +12,15 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from tes_service import app as tes
-from tes_service.api import TesApi
 from tests.auth.provider import AUDIENCE, Provider
-from tests.fakes import Ids
 from weft.auth.access import Access, open_access
-from weft.clock import new_id, system_clock
+from weft.clock import system_clock
 from weft.config import AuthSettings, FetchSettings, Settings
 from weft.http.api import Service, build_app
 from weft.http.request import Request
 from weft.model import Principal
-from weft.staging.stagers import installed
 from weft.store.store import Store
-from wes_service import app as wes
-from wes_service.api import WesApi
-from wes_service.engines.snakemake import create as snakemake
+from weft.wiring import make_app
 
 WHO = """
 openapi: 3.0.1
@@ -139,29 +133,14 @@ def open_site(tmp_path: Path) -> Iterator[OpenSite]:
             cleanup.callback(store.stop)
             clock = Clock()
             access = open_access(loaded.auth, loaded.fetch, store, clock)
-            services = [_who(tmp_path), *(_services(loaded, store) if full else ())]
-            app = build_app(services, settings=loaded, access=access, ready=store.ready)
+            app = make_app(loaded, store) if full else _small_app(loaded, store, access, tmp_path)
             client = cleanup.enter_context(TestClient(app, raise_server_exceptions=False))
             return LoginSite(client, store, access, clock, loaded.data)
 
         yield start
 
 
-def _who(folder: Path) -> Service:
+def _small_app(settings: Settings, store: Store, access: Access, folder: Path) -> Any:
     (folder / "who.yaml").write_text(WHO)
-    return Service(name="who", spec=folder / "who.yaml", base_paths=("/weft/v1",), handler=Who(), ui=False)
-
-
-def _services(settings: Settings, store: Store) -> list[Service]:
-    stagers = installed(settings)
-    common: dict[str, Any] = {
-        "store": store,
-        "settings": settings,
-        "check_url": stagers.check_url,
-        "schemes": lambda: stagers.schemes,
-        "clock": system_clock,
-    }
-    return [
-        tes.service(TesApi(new_id=Ids(), **common)),
-        *wes.services(WesApi(engines={"snakemake": snakemake(settings, None)}, new_id=new_id, **common)),
-    ]
+    who = Service(name="who", spec=folder / "who.yaml", base_paths=("/weft/v1",), handler=Who(), ui=False)
+    return build_app([who], settings=settings, access=access, ready=store.ready)

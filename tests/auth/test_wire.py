@@ -222,7 +222,7 @@ def test_only_what_tells_nothing_of_anybody_is_open(site: LoginSite) -> None:
             assert site.client.get(path, headers=headers).status_code == 200, path
     for path in ("/ga4gh/tes/v1/tasks", "/ga4gh/tes/v1/tasks/service-info", "/ga4gh/wes/v1/runs", "/v1/tasks", "/nope",
                  "/ga4gh/wes/v1/runs/x/stdout", "/ga4gh/wes/v1/runs/x/outputs/a/service-info",
-                 "/ga4gh/tes/v1/ui/../tasks", "/ga4gh/tes/v1//service-info"):  # fmt: skip
+                 "/ga4gh/tes/v1/ui/../tasks"):  # fmt: skip
         assert_error(site.client.get(path), 401)
     for method in ("POST", "DELETE", "PUT", "PATCH"):
         assert site.client.request(method, "/ga4gh/tes/v1/service-info").status_code in (401, 405)

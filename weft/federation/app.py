@@ -12,4 +12,11 @@ EXPRESS = ("ClaimJobs", "ReportJobs")
 
 def service(api: NodesApi) -> Service:
     """Return the nodes' protocol for ``weft.http.api.build_app``."""
-    return Service(name="nodes", spec=spec_path("nodes.yaml"), base_paths=(BASE_PATH,), handler=api, express=EXPRESS)
+    return Service(
+        name="nodes",
+        spec=spec_path("nodes.yaml"),
+        base_paths=(BASE_PATH,),
+        handler=api,
+        own_login=("/nodes",),
+        express=EXPRESS,
+    )

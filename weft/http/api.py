@@ -77,6 +77,8 @@ class Service:
     open_to_engines: bool = False
     #: What the scopes of tokens call it (``tes`` in ``tes:read``); without a word only unlimited tokens open it.
     scope: str = ""
+    #: Paths, with all below, whose operations find out by themselves who asks: no login of a person is wanted.
+    own_login: tuple[str, ...] = ()
     #: Ids of the operations in the express lane (``weft.http.express``).
     express: tuple[str, ...] = ()
 
@@ -107,6 +109,7 @@ def build_app(
         doors=Doors(
             {base: service.scope for service in services for base in service.base_paths},
             [base for service in services if service.open_to_engines for base in service.base_paths],
+            [base + path for service in services for base in service.base_paths for path in service.own_login],
         ),
         allowed=_allowed_methods(services),
         rates=Rates(limits_of or site_limits(settings), time.monotonic),

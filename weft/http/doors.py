@@ -14,14 +14,17 @@ _HEALTH = ("/", "/healthz", "/readyz")
 class Doors:
     """Knows the paths of all services."""
 
-    def __init__(self, bases: Mapping[str, str], engine_bases: Iterable[str]) -> None:
+    def __init__(self, bases: Mapping[str, str], engine_bases: Iterable[str], own_login: Iterable[str] = ()) -> None:
         """Keep what was built.
 
         :param bases: base path -> the word that scopes have for it (``tes``, ``wes``), or nothing.
         :param engine_bases: the base paths that the token of a run opens.
+        :param own_login: paths whose operations find out by themselves who asks, as do those below.
         """
         self._words = {f"{base}/": word for base, word in bases.items()}
         self._engine = tuple(f"{base}/" for base in engine_bases)
+        self._own_login = tuple(own_login)
+        self._own_login_below = tuple(f"{path}/" for path in self._own_login)
         self._ui = tuple(f"{base}/ui/" for base in bases)
         self._information = frozenset(f"{base}/service-info" for base in bases)
         self._open = self._information.union(_HEALTH, (f"{base}/openapi.json" for base in bases))
@@ -37,6 +40,10 @@ class Doors:
     def is_open(self, path: str) -> bool:
         """Tell whether nobody needs to log in for this path."""
         return path in self._open or path.startswith(self._ui)
+
+    def has_own_login(self, path: str) -> bool:
+        """Tell whether this is no matter of the gate: nodes sign each request."""
+        return path in self._own_login or path.startswith(self._own_login_below)
 
     def check(self, principal: Principal, method: str, path: str) -> None:
         """Refuse what the credential that was shown does not open, whoever it is of.

@@ -145,6 +145,8 @@ class Gate:
             known = self._access.remembered(authorization, passport)
             if known is not None:
                 return known
+        if not engine_door and self._doors.has_own_login(scope["path"]):
+            return ANONYMOUS
         try:
             return await self._access.principal(authorization, passport, engine_door=engine_door)
         except (Unauthenticated, Unavailable):

@@ -59,6 +59,7 @@ _REMEDIES = dict.fromkeys(
 
 #: libpq's states of a connection between BEGIN and COMMIT: ACTIVE, INTRANS, INERROR.
 _IN_TRANSACTION = (1, 2, 3)
+_FAILED = 3
 #: What the client library is told about a server that fell silent: noticed within half a minute.
 #: https://www.postgresql.org/docs/current/libpq-connect.html
 _KEEPALIVE: dict[str, int] = {
@@ -243,6 +244,11 @@ def in_transaction(driver: Any) -> bool:
     if isinstance(driver, sqlite3.Connection):
         return driver.in_transaction
     return int(driver.pgconn.transaction_status) in _IN_TRANSACTION
+
+
+def has_failed(driver: Any) -> bool:
+    """Tell whether a PostgreSQL server has refused a statement of the open transaction."""
+    return int(driver.pgconn.transaction_status) == _FAILED
 
 
 def translated(error: Exception) -> WeftError:

@@ -54,7 +54,7 @@ class Prepared:
 class Link:
     """One connection; used by one thread at a time."""
 
-    __slots__ = ("_call", "_engine", "_errors", "_pipeline", "_pooled", "driver")
+    __slots__ = ("_call", "_engine", "_errors", "_pipeline", "_pooled", "_spoilt", "driver")
 
     def __init__(self, engine: Engine) -> None:
         """Connect.
@@ -71,6 +71,7 @@ class Link:
         #: The driver's own connection.
         self.driver: Any = self._pooled.dbapi_connection
         self._pipeline: Any = None
+        self._spoilt = False
         self._call = dialect.executor_of(self.driver)
 
     def run(self, statement: Prepared, **params: Any) -> int:
@@ -146,6 +147,7 @@ class Link:
             raise dialect.translated(error) from error
         finally:
             self._pipeline = None
+            self._spoilt = dialect.has_failed(self.driver)
 
     def _sync(self, pipeline: Any) -> None:
         try:
@@ -160,8 +162,11 @@ class Link:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the server went away while the connection was idle."""
-        return dialect.is_stale(self.driver)
+        """Whether it is of no use any more: the server went away while it was idle, or a pipeline of it failed.
+
+        After a failed pipeline psycopg (3.2, 3.3) takes statements for prepared that the server never came to.
+        """
+        return self._spoilt or dialect.is_stale(self.driver)
 
     @property
     def is_remote(self) -> bool:

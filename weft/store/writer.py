@@ -165,6 +165,7 @@ class Writer:
             outcomes = self._transact_whole(link, batch)
             if outcomes is not None:
                 return outcomes
+            link = self._fresh_link()
         link.begin()
         outcomes = [_attempt(link, waiting.operation) for waiting in batch]
         link.send("COMMIT")

@@ -205,6 +205,13 @@ class LimitSettings(Section):
     """Requests of one user a second; more are answered 429. Counted in each API process by itself."""
     burst: int = Field(default=100, ge=1)
     """How many of them may come at once."""
+    connections: int = Field(default=10_000, ge=1)
+    """Open connections of one API process; one more is answered 503. Never more than the open files it may have."""
+    at_once: int = Field(default=1000, ge=1)
+    """Requests that one API process has in hand; one more is answered 503."""
+    stalled_seconds: float = Field(default=30.0, gt=0)
+    """A connection is closed on which nothing has moved for so long, or at most twice as long: a client that does not
+    send its request, or does not read its answer."""
     priority: int = Field(default=10, ge=0)
     """The highest ``backend_parameters.priority`` of a task, and below 0 the lowest: it ranks the tasks of one user."""
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import uvicorn
 
-from weft import connections
 from weft.config import Settings
+from weft.connections import bounded
 from weft.errors import InvalidRequest
 
 #: Numbers of parameters in glibc's ``malloc.h``.
@@ -128,7 +128,11 @@ def serve(
     config = uvicorn.Config(
         app,
         loop="uvloop",
-        http=connections.protocol(settings.header_seconds),
+        http=bounded(
+            settings.limits.connections,
+            head_seconds=settings.header_seconds,
+            patience=settings.limits.stalled_seconds,
+        ),
         lifespan="on",
         log_config=None,
         access_log=False,

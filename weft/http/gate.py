@@ -77,6 +77,7 @@ class Gate:
         self._secure = _STRICT if settings.tls_cert is not None else ()
         self._allowed = allowed
         self._rates = rates
+        self._in_hand = 0
         self._max_form = settings.max_attachment_bytes + settings.max_body_bytes  # attachments, and the rest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,6 +88,7 @@ class Gate:
         if "//" in scope["path"]:  # many a client is told a base URL that ends in a slash
             scope["path"] = _SLASHES.sub("/", scope["path"])
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        self._in_hand += 1
         answer = _Answer(send, _request_id(headers), self._stamps(scope["path"], headers.get("origin")))
         token = bound.set({"request": answer.id})
         began = time.perf_counter()
@@ -116,12 +118,15 @@ class Gate:
             milliseconds = round((time.perf_counter() - began) * 1000, 1)
             log.debug("answered", method=scope["method"], path=scope["path"], status=answer.status, ms=milliseconds)
             bound.reset(token)
+            self._in_hand -= 1
 
     async def _admit(self, scope: Scope, headers: Mapping[str, str], request_id: str) -> None:
         """Find out who asks and put it where handlers find it.
 
         :raises WeftError: why this request goes no further.
         """
+        if self._in_hand > self._settings.limits.at_once and scope["path"] not in _HEALTH:
+            raise Unavailable("this server has as many requests in hand as it may have", remedy="try again later")
         if sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEADERS:
             raise HTTPException(431, f"the headers are larger than {_MOST_HEADERS} bytes")
         if "\n" in scope["path"]:  # Starlette's and Flask's routers do not agree on these

@@ -4,7 +4,7 @@ SHELL := /bin/bash
 DEMO_PACKAGES := bwrap=bubblewrap bowtie2=bowtie2 samtools=samtools bcftools=bcftools \
 	/usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples
 
-.PHONY: help setup demo test crash check check-check bench schemathesis docs lock image clean
+.PHONY: help setup demo test crash load check check-check bench schemathesis docs lock image clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,10 @@ crash: ## Kill weft 200 times at random moments under load (ROUNDS=…, SEED=…
 	@scripts/setup.sh
 	@WEFT_CRASH_ROUNDS=$(or $(ROUNDS),200) WEFT_CRASH_SEED=$(or $(SEED),$$RANDOM) \
 		.venv/bin/python -m pytest -n 2 tests/crash/test_kill.py
+
+load: ## Overload a weft: 100 000 queued jobs, 10 000 creates in a minute, 5 000 connections; prints a table
+	@scripts/setup.sh
+	@WEFT_LOAD=long .venv/bin/python -m pytest -s tests/load
 
 check: ## Format, lint, types, import rules, and the specs held against the official ones
 	@scripts/setup.sh

@@ -5,6 +5,7 @@
     DATA/
       weft.db                    the database
       engine/tes.sock            the way in for engines (a Unix socket of the same API)
+      workers/NAME               locked by the worker of this name while it lives: ``weft.presence``
       staged/ID-1                empty: this attempt may have mounts, or something native
       jobs/ID/                   one job
         work/                    a run's working folder: attachments, and all that its tasks write

@@ -41,6 +41,7 @@ from weft.plugins import Broken, Plugins
 from weft.ports import Capabilities, Engine, Executor, Health, UsesStore
 from weft.preparation import Preparation
 from weft.prepare import HandedOver, RunPreparation, TaskPreparation
+from weft.presence import Presence
 from weft.retention import Retention
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
@@ -242,11 +243,12 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
             run_as=tasks.capabilities.run_as,
         ),
     }
+    name = f"{socket.gethostname()}-{os.getpid()}-{new_id(system_clock())[-6:]}"
     means = Means(
         store=store,
         folders=folders,
         clock=system_clock,
-        worker=f"{socket.gethostname()}-{os.getpid()}-{new_id(system_clock())[-6:]}",
+        worker=name,
         preparations=preparations,
         time_limits={Kind.TASK: settings.time_limit_seconds, Kind.RUN: settings.engine.time_limit_seconds},
         log_tail_bytes=settings.log_tail_bytes,
@@ -262,6 +264,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
         },
         pool=thread_pool(settings.staging_threads),
         most_each=settings.limits.running,
+        presence=Presence(settings.data / "workers", name),
         lease_seconds=settings.lease_seconds,
         beat_seconds=settings.beat_seconds,
         retention=None

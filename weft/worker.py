@@ -304,6 +304,7 @@ class Worker:
             "disk_bytes": able.disk_bytes,
             "slots": able.slots,
             "stages": able.stages,
+            "runs": able.runs,
         }
 
     # -- the pool ----------------------------------------------------------------------------------------------

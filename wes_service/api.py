@@ -33,6 +33,7 @@ from wes_service.workfolder import WorkFolder
 _PAGE = 100
 _LARGEST_PAGE = 1000
 _LONGEST_KEY = 255
+_SILENT_LEASES = 3
 _LIVE = STORED - {state for state in State if state.terminal} - {State.CANCELING}
 
 
@@ -135,8 +136,15 @@ class WesApi:
             workflow_engine_parameters=form.workflow_engine_parameters,
             tags=form.tags,
         )
-        match.engine.validate(run)
+        match.engine.validate(replace(run, workflow_engine_parameters=self._for_engines(run)))
         return run
+
+    def _for_engines(self, run: Run) -> dict[str, str]:
+        """Leave out what is said to an executor that takes whole runs, and chooses where their engines are."""
+        since = self.clock() - _SILENT_LEASES * self.settings.lease_seconds
+        able = [worker.capabilities for worker in self.store.workers(since=since) if worker.capabilities.get("runs")]
+        known = {name for item in able for name in item["backend_parameters"]}
+        return {name: value for name, value in run.workflow_engine_parameters.items() if name not in known}
 
     # -- read --------------------------------------------------------------------------------------------------
 

@@ -207,7 +207,7 @@ def status(data: Path | None) -> None:
     click.echo(f"node {membership.name} of {membership.hub}, since {_time(membership.joined_at)}")
     click.echo(f"{len(under_way)} of the hub's jobs are under way here")
     line = _line(settings, membership)
-    answer = line.ask("claim", {"wait": 0, "peek": True})
+    answer = line.ask("report", {"reports": []})
     click.echo(f"the hub answers; this node is {answer['standing']}")
     if line.offset:
         click.echo(f"this site's clock is {-line.offset:+.0f} s from the hub's")

@@ -126,6 +126,9 @@ class Agent:
 
         if offers:
             self._store.write(keep)
+        if (None, None) in results:
+            self.news.set()
+            raise Unavailable("not every offer could be taken now; the hub is asked for them again")
 
     def _made(self, offer: Offer) -> tuple[str | None, str | None]:
         """Return the job of an offer, or why there is none; neither when that cannot be told now."""

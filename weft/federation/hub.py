@@ -7,19 +7,23 @@ are one transaction, so a request that came twice changes nothing.
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
+from pathlib import Path
 from typing import IO, Any
 
 import orjson
 
 from weft.clock import Clock
-from weft.errors import InvalidRequest, Unauthenticated
+from weft.errors import InvalidRequest, NotFound, Unauthenticated
 from weft.federation import declaration, proofs, reports
 from weft.federation.switchboard import Switchboard
+from weft.folders import Folders
+from weft.http.forms import send_form
 from weft.http.request import Request
-from weft.model import JsonObject, Kind
+from weft.model import JsonObject
 from weft.store import assignments, nodes
 from weft.store.assignments import Due
 from weft.store.link import Link
@@ -38,9 +42,10 @@ _LONGEST_TOKEN = 256
 class NodesApi:
     """What nodes ask of their hub."""
 
-    def __init__(self, *, store: Store, clock: Clock) -> None:
+    def __init__(self, *, store: Store, folders: Folders, clock: Clock) -> None:
         """Keep the collaborators; rings of the store wake nodes that wait."""
         self.store = store
+        self.folders = folders
         self.clock = clock
         self.switchboard = Switchboard(lambda: store.read(partial(assignments.nodes_due, now=clock())))
         store.on_change(self.switchboard.ring)
@@ -113,24 +118,45 @@ class NodesApi:
     def report_jobs(self, request: Request, body: Any, stream: IO[bytes], name: str) -> JsonObject:
         """Take in how a node's jobs stand."""
         node, proof, now = self._admitted(request, stream, name, "report")
-        return _kept(self.store.write(partial(_report, node=node, proof=proof, body=body, now=now), rings=True), now)
+        kept = self.store.write(partial(_report, node=node, proof=proof, body=body, now=now), rings=True)
+        return _kept(kept, node, now)
 
     async def report_jobs_soon(self, request: Request, body: Any, stream: IO[bytes], name: str) -> JsonObject:
         """``report_jobs`` for the event loop."""
         node, proof, now = self._admitted(request, stream, name, "report")
         operation = partial(_report, node=node, proof=proof, body=body, now=now)
-        return _kept(await asyncio.wrap_future(self.store.write_soon(operation, rings=True)), now)
+        return _kept(await asyncio.wrap_future(self.store.write_soon(operation, rings=True)), node, now)
+
+    def get_run_request(self, request: Request, name: str, key: str) -> Any:
+        """Send the form of a run that was given to the node, with its attachments.
+
+        :raises NotFound: it was not, or is no longer.
+        """
+        node, proof, now = self._admitted(request, None, name, f"runs/{key}", method="GET")
+
+        def document(link: Link) -> JsonObject | None:
+            _spend(link, proof, now)
+            return assignments.document_of(link, node.name, key)
+
+        run = self.store.write(document)
+        if run is None:
+            raise NotFound(f"there is no run {key[:100]!r} for this node", field="key")
+        fields = {
+            member: value if isinstance(value, str) else orjson.dumps(value).decode() for member, value in run.items()
+        }
+        folder = self.folders.work(key.rpartition("-")[0])
+        return send_form(fields, folder, list(_files(folder)), name="workflow_attachment")
 
     # -- shared ------------------------------------------------------------------------------------------------
 
     def _admitted(
-        self, request: Request, stream: IO[bytes], name: str, action: str
+        self, request: Request, stream: IO[bytes] | None, name: str, action: str, *, method: str = "POST"
     ) -> tuple[Node, proofs.Proof, float]:
         node, now = self.store.read(partial(nodes.get, name=name)), self.clock()
         if node is None:
             raise Unauthenticated(f"there is no node {name[:40]!r} at this hub", remedy="weft node join")
-        path, body = f"/nodes/{name}/{action}", stream.read()
-        proof = proofs.check(_authorization(request), node.public_key, "POST", path, body, now=now)
+        path, body = f"/nodes/{name}/{action}", b"" if stream is None else stream.read()
+        proof = proofs.check(_authorization(request), node.public_key, method, path, body, now=now)
         return node, proof, now
 
     async def _soon(self, operation: Any) -> Any:
@@ -228,8 +254,17 @@ def _answer(due: Due, missing: list[str], node: Node, now: float) -> bytes:
     return orjson.dumps(answer | {"cancels": due.cancels, "drops": due.drops, "missing": missing})
 
 
-def _kept(answer: tuple[list[str], list[str]], now: float) -> JsonObject:
-    return {"now": now, "known": answer[0], "unknown": answer[1]}
+def _kept(answer: tuple[list[str], list[str]], node: Node, now: float) -> JsonObject:
+    return {"now": now, "standing": node.standing.value, "known": answer[0], "unknown": answer[1]}
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Give the regular files below a run's folder by their paths in it; links are none."""
+    for here, _, names in os.walk(folder):
+        for name in sorted(names):
+            path = Path(here, name)
+            if path.is_file() and not path.is_symlink():
+                yield path.relative_to(folder).as_posix()
 
 
 def _authorization(request: Request) -> str | None:
@@ -243,6 +278,3 @@ def _member(body: Any, name: str, kind: type) -> Any:
             f"{name} is missing or is not what it should be", field=name, remedy="see openapi/nodes.yaml"
         )
     return value
-
-
-__all__ = ["LONGEST_WAIT", "Kind", "NodesApi", "checked_name", "remove"]

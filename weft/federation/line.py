@@ -6,14 +6,16 @@ not the one to use. Redirects are not followed: a proof is for one path.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 
 import orjson
 import requests
+import urllib3
 
 from weft.clock import Clock
-from weft.errors import Conflict, Forbidden, InvalidRequest, Unauthenticated, Unavailable, WeftError
+from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated, Unavailable, WeftError
 from weft.federation.proofs import BASE_PATH, SKEW, NodeKey
 from weft.logs import get_logger
 from weft.model import JsonObject
@@ -21,7 +23,13 @@ from weft.model import JsonObject
 log = get_logger(__name__)
 
 #: What an answer's status means to a node.
-_REFUSALS: Mapping[int, type[WeftError]] = {400: InvalidRequest, 401: Unauthenticated, 403: Forbidden, 409: Conflict}
+_REFUSALS: Mapping[int, type[WeftError]] = {
+    400: InvalidRequest,
+    401: Unauthenticated,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+}
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0
 #: A clock that is off by less than this is left alone: the Date header counts whole seconds.
@@ -61,20 +69,24 @@ class Line:
         """
         return self._post(f"/nodes/{self._name}/{action}", body, wait)
 
+    @contextmanager
+    def fetch(self, action: str) -> Iterator[tuple[str, Body]]:
+        """Open an answer that is too large to hold: its content type, and its bytes as they come.
+
+        :raises WeftError: as ``ask``; ``Unavailable`` also while it is read.
+        """
+        with self._send("GET", f"/nodes/{self._name}/{action}", b"", 0.0, stream=True) as answer:
+            _refuse(answer)
+            yield answer.headers.get("Content-Type", ""), Body(answer)
+
     def close(self) -> None:
         """Close the connection."""
         self._session.close()
 
     def _post(self, path: str, document: JsonObject, wait: float) -> JsonObject:
         body = orjson.dumps(document)
-        answer = self._send(path, body, wait)
-        if answer.status_code == 401 and self._set_clock(answer):
-            answer = self._send(path, body, wait)
-        refusal = _REFUSALS.get(answer.status_code)
-        if refusal is not None:
-            raise refusal(f"the hub refused: {_words(answer)}")
-        if answer.status_code != 200:
-            raise Unavailable(f"the hub answered {answer.status_code}: {_words(answer)}")
+        answer = self._send("POST", path, body, wait)
+        _refuse(answer)
         try:
             found = orjson.loads(answer.content)
         except ValueError as error:
@@ -83,18 +95,26 @@ class Line:
             raise Unavailable("the hub's answer is not a JSON object: is something else at its address?")
         return found
 
-    def _send(self, path: str, body: bytes, wait: float) -> requests.Response:
+    def _send(self, method: str, path: str, body: bytes, wait: float, *, stream: bool = False) -> requests.Response:
+        answer = self._sent(method, path, body, wait, stream)
+        if answer.status_code == 401 and self._set_clock(answer):
+            answer = self._sent(method, path, body, wait, stream)
+        return answer
+
+    def _sent(self, method: str, path: str, body: bytes, wait: float, stream: bool) -> requests.Response:
         headers = {
-            "Authorization": self._key.sign(self._name, "POST", path, body, now=self.now()),
+            "Authorization": self._key.sign(self._name, method, path, body, now=self.now()),
             "Content-Type": "application/json",
         }
         try:
-            return self._session.post(
+            return self._session.request(
+                method,
                 f"{self._hub}{BASE_PATH}{path}",
                 data=body,
                 headers=headers,
                 timeout=(_CONNECT_SECONDS, _ANSWER_SECONDS + wait),
                 allow_redirects=False,
+                stream=stream,
                 auth=_as_it_is,  # else a .netrc entry for the hub would replace the proof
             )
         except requests.RequestException as error:
@@ -112,6 +132,32 @@ class Line:
         self.offset = 0.0 if abs(offset) < _TOLERATED else offset
         log.warning("this site's clock is not the hub's", seconds=round(-offset), remedy="set the clock by NTP")
         return True
+
+
+class Body:
+    """The bytes of an answer as they come."""
+
+    def __init__(self, answer: requests.Response) -> None:
+        """Keep the open answer."""
+        self._answer = answer
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes; none at the end.
+
+        :raises Unavailable: the connection broke before the end.
+        """
+        try:
+            return bytes(self._answer.raw.read(size, decode_content=True))
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise Unavailable(f"the hub's answer broke off: {error}") from error
+
+
+def _refuse(answer: requests.Response) -> None:
+    refusal = _REFUSALS.get(answer.status_code)
+    if refusal is not None:
+        raise refusal(f"the hub refused: {_words(answer)}")
+    if answer.status_code != 200:
+        raise Unavailable(f"the hub answered {answer.status_code}: {_words(answer)}")
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

@@ -118,6 +118,9 @@ def _is(*stages: str) -> ColumnElement[bool]:
 
 
 _IS_OPEN = _is("offered", "sent", "taken")
+_DOCUMENT = Prepared(
+    select(assignments.c.document).where(_KEY, assignments.c.node == bindparam("of_node", type_=Text), _IS_OPEN)
+)
 _CANCEL = Prepared(
     update(assignments)
     .where(_KEY, _IS_OPEN, assignments.c.cancelled.is_(false()))
@@ -207,6 +210,13 @@ def find(link: Link, key: str) -> Assignment | None:
     """Return the assignment of an attempt."""
     row = link.one(_BY_KEY, key=key)
     return None if row is None else _assignment(row)
+
+
+def document_of(link: Link, node: str, key: str) -> JsonObject | None:
+    """Return the request of an assignment that a node has; None when it has none such (any more)."""
+    row = link.one(_DOCUMENT, of_key=key, of_node=node)
+    document: JsonObject | None = None if row is None else orjson.loads(row[0])
+    return document
 
 
 def every(link: Link) -> tuple[Assignment, ...]:

@@ -42,9 +42,10 @@ def create(settings: Settings) -> Executor:
 class NodeExecutor:
     """Gives attempts to nodes."""
 
-    def __init__(self, settings: Settings, *, clock: Clock) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock, cancel_seconds: float = CANCEL_SECONDS) -> None:
         """Assign; ``attach`` gives the store."""
         self._settings = settings
+        self._cancel_seconds = cancel_seconds
         self._clock = clock
         self._folders = Folders(settings.data)
         self._attached: Store | None = None
@@ -146,7 +147,7 @@ class NodeExecutor:
         assignment = self._store.read(partial(assignments.find, key=key))
         if assignment is None or self._is_over(assignment):
             return
-        patience = 0.0 if self._silence(assignment) else CANCEL_SECONDS
+        patience = 0.0 if self._silence(assignment) else self._cancel_seconds
         with self._changed:
             if self._changed.wait_for(lambda: self._ended(key), patience):
                 return

@@ -32,11 +32,13 @@ from weft.federation.agent import Agent, Service
 from weft.federation.desk import Desk
 from weft.federation.hub import NodesApi
 from weft.federation.line import Line
+from weft.federation.registry import RegistryApi
 from weft.folders import Folders
 from weft.http import audit
 from weft.http.api import build_app
+from weft.http.request import Request
 from weft.limits import Admission, site_limits
-from weft.model import JsonObject, Kind
+from weft.model import JsonObject, Kind, Principal
 from weft.plugins import Broken, Plugins
 from weft.ports import Capabilities, Engine, Executor, Health, UsesStore
 from weft.preparation import Preparation
@@ -49,6 +51,7 @@ from weft.store.dialect import masked
 from weft.store.store import Store
 from weft.worker import Worker, thread_pool
 from wes_service.api import WesApi
+from wes_service.translate import TES, WES
 
 __all__ = [
     "Authority",
@@ -135,53 +138,44 @@ def open_authority(settings: Settings, store: Store) -> Authority:
 
 def make_app(settings: Settings, store: Store, authority: Authority = OPEN) -> Any:
     """Return the ASGI application of all services."""
-    admission = _admission(settings, store, authority)
-    nodes = weft.federation.app.service(NodesApi(store=store, folders=Folders(settings.data), clock=system_clock))
-    wes = wes_service.app.services(_wes_api(settings, store, admission, authority))
-    kept = [] if authority.journal is None else [audit.service(authority)]
-    services = (tes_service.app.service(_tes_api(settings, store, admission, authority)), *wes, nodes, *kept)
-    access = open_access(settings.auth, settings.fetch, store, system_clock)
+    tes, wes = _apis(settings, store, authority)
+    registry = RegistryApi(
+        store=store,
+        settings=settings,
+        clock=system_clock,
+        own=((TES, lambda _: tes.get_service_info()), (WES, wes.get_service_info)),
+    )
+    nodes = NodesApi(store=store, folders=Folders(settings.data), clock=system_clock)
+    services = (
+        tes_service.app.service(tes),
+        *wes_service.app.services(wes),
+        *weft.federation.app.services(nodes, registry),
+        *([] if authority.journal is None else [audit.service(authority)]),
+    )
     return build_app(
         services,
         settings=settings,
-        access=access,
+        access=open_access(settings.auth, settings.fetch, store, system_clock),
         ready=store.ready,
         authority=authority,
         limits_of=authority.limits(site_limits(settings)),
     )
 
 
-def _admission(settings: Settings, store: Store, authority: Authority) -> Admission:
-    return Admission(authority.limits(site_limits(settings)), store, settings, time.monotonic)
-
-
-def _tes_api(settings: Settings, store: Store, admission: Admission, authority: Authority) -> TesApi:
+def _apis(settings: Settings, store: Store, authority: Authority) -> tuple[TesApi, WesApi]:
+    """Return what answers TES and WES, under one set of limits."""
     stagers = installed(settings)
-    return TesApi(
-        store=store,
-        settings=settings,
-        check_url=stagers.check_url,
-        schemes=lambda: stagers.schemes,
-        clock=system_clock,
-        new_id=new_id,
-        admission=admission,
-        authority=authority,
-    )
-
-
-def _wes_api(settings: Settings, store: Store, admission: Admission, authority: Authority) -> WesApi:
-    stagers = installed(settings)
-    return WesApi(
-        store=store,
-        settings=settings,
-        engines=engines(settings),
-        check_url=stagers.check_url,
-        schemes=lambda: stagers.schemes,
-        clock=system_clock,
-        new_id=new_id,
-        admission=admission,
-        authority=authority,
-    )
+    shared: dict[str, Any] = {
+        "store": store,
+        "settings": settings,
+        "check_url": stagers.check_url,
+        "schemes": lambda: stagers.schemes,
+        "clock": system_clock,
+        "new_id": new_id,
+        "admission": Admission(authority.limits(site_limits(settings)), store, settings, time.monotonic),
+        "authority": authority,
+    }
+    return TesApi(**shared), WesApi(engines=engines(settings), **shared)
 
 
 def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) -> Service | None:
@@ -190,9 +184,8 @@ def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) ->
     if membership is None:
         return None
     key = site.key_of(settings.membership)
-    tes = _tes_api(settings, store, _admission(settings, store, authority), authority)
+    tes, wes = _apis(settings, store, authority)
     pool = ThreadPoolExecutor(_DESK_THREADS, thread_name_prefix="desk")
-    wes = _wes_api(settings, store)
 
     def line() -> Line:
         return Line(membership.hub, membership.name, key, clock=system_clock, ca=membership.ca)
@@ -207,17 +200,22 @@ def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) ->
         agent=Agent(store=store, desk=desk, clock=system_clock, pool=pool),
         store=store,
         line=line,
-        declared=lambda: site.declared(membership, declared_services(settings, store, tes)),
+        declared=lambda: site.declared(membership, _declared(tes, wes)),
         turn=site.only_speaker(settings.membership),
     )
 
 
-def declared_services(settings: Settings, store: Store, tes: TesApi | None = None) -> JsonObject:
+def declared_services(settings: Settings, store: Store) -> JsonObject:
     """Return what a site's services say of themselves, and its executor, as its workers announced it."""
-    tes = tes or _tes_api(settings, store, _admission(settings, store, OPEN), OPEN)
+    return _declared(*_apis(settings, store, OPEN))
+
+
+def _declared(tes: TesApi, wes: WesApi) -> JsonObject:
     executors = tes.fleet.now().executors
+    nobody = Request(principal=Principal(issuer="", subject=""))
     return {
         "tes": tes.get_service_info(),
+        "wes": {name: value for name, value in wes.get_service_info(nobody).items() if name != "system_state_counts"},
         "executor": dict(executors[0]) if executors else {},
     }
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import pytest
 from click.testing import CliRunner
 
 from tests.live import LiveWeft
@@ -17,8 +15,11 @@ class Federation:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.hub = LiveWeft(folder / "hub", env={"WEFT_EXECUTOR": "node", "WEFT_HUB__SILENT_SECONDS": "5"})
+        self.hub = LiveWeft(folder / "hub", env={"WEFT_EXECUTOR": "node", "WEFT_LEASE_SECONDS": "3"})
         self.sites: dict[str, LiveWeft] = {}
+        self.files = folder / "files"
+        self.files.mkdir()
+        self.files.chmod(0o777)
 
     def weft(self, data: Path, *argv: str) -> str:
         """Run one command of the command line in this process and return what it printed on stdout."""
@@ -28,7 +29,8 @@ class Federation:
 
     def join(self, name: str, *, hub: str | None = None, env: dict[str, str] | None = None) -> LiveWeft:
         """Invite and join a site, and start its server."""
-        site = LiveWeft(self.folder / name, env={"WEFT_EXECUTOR": "process", **(env or {})})
+        own = {"WEFT_EXECUTOR": "process", "WEFT_FILE_ROOTS": f'["{self.files}"]', "WEFT_WRITABLE_INPUTS": "true"}
+        site = LiveWeft(self.folder / name, env=own | {"WEFT_LEASE_SECONDS": "3"} | (env or {}))
         site.data.mkdir()
         token = self.weft(self.hub.data, "node", "invite", name).strip()
         self.weft(site.data, "node", "join", hub or self.hub.url, "--name", name, "--token", token)
@@ -39,16 +41,3 @@ class Federation:
         for site in self.sites.values():
             site.end()
         self.hub.end()
-
-
-@pytest.fixture
-def federation(tmp_path: Path) -> Iterator[Federation]:
-    made = Federation(tmp_path)
-    try:
-        made.hub.start()
-        yield made
-    finally:
-        made.end()
-
-
-Join = Callable[..., LiveWeft]

@@ -102,13 +102,14 @@ class Agent:
         self._again = False
 
     def _obey(self, answer: Mapping[str, Any]) -> None:
+        """Take what is offered first: what is to be cancelled may be a job here that no claim was written for."""
+        self._take([_offer(item) for item in answer["offers"]])
         for key in answer["drops"]:
             self._drop(key)
         for key in answer["cancels"]:
             self._cancel(key)
         for key in answer["missing"]:
             self._explain(key)
-        self._take([_offer(item) for item in answer["offers"]])
         if any(answer[name] for name in ("drops", "cancels", "missing", "offers")):
             self.news.set()
 

@@ -78,7 +78,8 @@ class Assignment:
 class Due:
     """What a node has to be told now."""
 
-    #: (key, kind, owner, document as JSON bytes) of what it shall run.
+    #: (key, kind, owner, document as JSON bytes) of what it shall take. One that is to be cancelled or dropped too may
+    #: be here already, by a node that died before it said so; only by taking it again can that be found.
     offers: tuple[tuple[str, Kind, str, bytes], ...] = ()
     #: Keys of what it shall cancel, and report the end of.
     cancels: tuple[str, ...] = ()
@@ -164,6 +165,7 @@ _DUE = Prepared(
         assignments.c.owner,
         assignments.c.stage,
         assignments.c.cancelled,
+        assignments.c.seq,
         assignments.c.document,
     )
     .where(assignments.c.node == bindparam("of_node", type_=Text), _IS_DUE)
@@ -287,7 +289,7 @@ def due(link: Link, node: str, most: int, *, now: float, suspended: bool = False
     :param suspended: no new work, only what concerns the old.
     """
     offers, cancels, drops = [], [], []
-    for key, kind, owner, stage, cancelled, document in link.all(
+    for key, kind, owner, stage, cancelled, seq, document in link.all(
         _DUE, of_node=node, before=now - TOLD_AGAIN, most=most
     ):
         if stage == Stage.OFFERED.value and suspended:
@@ -296,11 +298,9 @@ def due(link: Link, node: str, most: int, *, now: float, suspended: bool = False
             drops.append(key)
         elif cancelled:
             cancels.append(key)
-        else:
+        if not seq:  # the node never said that it has it, but may have made a job of it and died
             offers.append((key, Kind(kind), owner, bytes(document)))
-            link.put(_SENT, of_key=key, now=now)
-            continue
-        link.put(_TOLD, of_key=key, now=now)
+        link.put(_SENT if stage == Stage.OFFERED.value else _TOLD, of_key=key, now=now)
     return Due(offers=tuple(offers), cancels=tuple(cancels), drops=tuple(drops))
 
 

@@ -14,6 +14,8 @@ COMMANDS = {
     "check": ("weft.commands.server:check", "Print what is in force, what is reachable, and what to do."),
     "node": ("weft.commands.node:node", "Join a hub, or look after the nodes of this one."),
     "db": ("weft.commands.db:db", "Back up, restore, check and migrate the database."),
+    "policy": ("weft.commands.policy:policy", "Check the site's policy, and ask it why."),
+    "audit": ("weft.commands.audit:audit", "Verify, read and export the audit record."),
     "token": ("weft.commands.token:token", "Give out, list and revoke tokens of people."),
     "task": ("weft.commands.task:task", "Run single tasks on any TES server."),
     "run": ("weft.commands.run:run", "Run workflows on any WES server."),

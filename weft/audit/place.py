@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from weft.audit.checkpoints import Sealer
+from weft.audit.entry import Entry
 from weft.audit.journal import Journal
 from weft.clock import Clock
 from weft.config import Settings
@@ -29,6 +30,19 @@ def database(settings: Settings) -> str:
     if settings.database is not None and not settings.database.startswith("sqlite"):
         return settings.database
     return f"sqlite:///{folder(settings) / 'audit.db'}"
+
+
+def record_once(settings: Settings, entry: Entry) -> None:
+    """Record what is done on the command line, before it is done; a server may run meanwhile.
+
+    :raises Unavailable: it cannot be recorded.
+    """
+    if is_kept(settings):
+        journal = open_journal(settings, lambda: entry.at)
+        try:
+            journal.append(entry)
+        finally:
+            journal.stop()
 
 
 def open_journal(settings: Settings, clock: Clock) -> Journal:

@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 import click
 
+from weft.audit import place
+from weft.audit.entry import Entry
 from weft.clock import system_clock
 from weft.commands.db import DatabaseGroup
 from weft.config import load
@@ -39,8 +41,11 @@ def _with_store(command: Command) -> Command:
 
 
 @contextmanager
-def _store(data: Path | None, database: str | None) -> Iterator[Store]:
+def _store(data: Path | None, database: str | None, record: Entry | None = None) -> Iterator[Store]:
+    """Open the store, after what is to be done with it stands in the audit record."""
     settings = load(data=data, database=database)
+    if record is not None:
+        place.record_once(settings, record)
     settings.data.mkdir(parents=True, exist_ok=True)
     store = Store(settings.database_url)
     store.start()
@@ -91,7 +96,8 @@ def create(
         expires_at=ends,
     )
     token_id = secrets.token_hex(4)
-    with _store(data, database) as store:
+    entry = Entry(at=now, action="token.create", object=token_id, actor=principal.name)
+    with _store(data, database, entry) as store:
         made = store.create_token(principal, now=now, expires_at=ends, token_id=token_id)
     click.echo(f"token {token_id} of {name}, {_until(ends)}; it is not shown again:", err=True)
     click.echo(made)
@@ -116,7 +122,8 @@ def list_(as_json: bool, data: Path | None, database: str | None) -> None:
 @_with_store
 def revoke(ids: tuple[str, ...], data: Path | None, database: str | None) -> None:
     """Revoke tokens by their ids; a server refuses them within two seconds."""
-    with _store(data, database) as store:
+    entry = Entry(at=system_clock(), action="token.revoke", object=" ".join(ids)[:200])
+    with _store(data, database, entry) as store:
         unknown = [token_id for token_id in ids if not store.revoke_token(token_id)]
     if unknown:
         raise InvalidRequest(f"there is no token {', '.join(unknown)}", remedy="weft token list shows the ids")

@@ -80,7 +80,6 @@ def test_without_credentials_who_must_be_known(site: LoginSite) -> None:
         ({"header_crit": ["b64"], "header_b64": True}, "extension"),
         ({"header_kid": "nobody"}, "not among those of its issuer"),
     ],
-    ids=str,
 )
 def test_a_token_that_says_something_wrong_is_refused(
     site: LoginSite, provider: Provider, changes: dict[str, Any], words: str

@@ -127,7 +127,6 @@ def test_what_is_known_of_one_is_never_used_for_another(open_site: OpenSite, pro
         {"header_alg": "RS512"},
         {"header_alg": "none"},
     ],
-    ids=str,
 )
 def test_a_visa_that_is_not_to_the_letter_does_not_count(
     site: LoginSite, provider: Provider, changes: dict[str, Any]
@@ -252,7 +251,6 @@ def test_a_passport_may_be_shown_beside_the_token(site: LoginSite, provider: Pro
         ({"ga4gh_passport_v1": [{}]}, "no list of visas"),
         ({"sub": None}, "no subject"),
     ],
-    ids=str,
 )
 def test_a_passport_that_fails_its_checks_refuses_the_request(
     site: LoginSite, provider: Provider, changes: dict[str, Any], words: str

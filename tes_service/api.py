@@ -136,7 +136,7 @@ class TesApi:
         """``create_task`` for the event loop, which answers others while the task comes to disk."""
         new, entry = self._new_job(body, request)
         await self.authority.record_soon(entry)
-        return _created(new, await asyncio.wrap_future(self.store.create_soon(new)))
+        return _created(new, await self.store.create_soon(new))
 
     def _new_job(self, body: Any, request: Request) -> tuple[NewJob, Entry | None]:
         """Return the job to be stored, and what is recorded before that."""
@@ -247,14 +247,16 @@ class TesApi:
         return row
 
 
-def _created(new: NewJob, job: Job) -> JsonObject:
-    """Answer a create.
+def _created(new: NewJob, known: Job | None) -> JsonObject:
+    """Answer a create, which may have found the job that its key made before.
 
     :raises Conflict: the key of ``new`` belongs to a job that is another one.
     """
-    if job.id != new.id and _as_sent(job.document) != _as_sent(new.document):
+    if known is None or known.id == new.id:
+        return {"id": new.id}
+    if _as_sent(known.document) != _as_sent(new.document):
         raise Conflict("the Idempotency-Key came before with another task", field="Idempotency-Key")
-    return {"id": job.id}
+    return {"id": known.id}
 
 
 def _as_sent(document: JsonObject) -> JsonObject:

@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any
 
 from weft.clock import new_id
 from weft.model import Job, Kind, NewJob, Run, Step, Task, run_to_json, task_to_json
 from weft.states import DRIVEN, TERMINAL, State
+from weft.store import jobs
+from weft.store.link import Link
 from weft.store.store import Store
 
 #: 2026-01-01T00:00:00Z: the moment at which tests begin.
@@ -86,6 +90,16 @@ _PATHS: dict[State, tuple[State, ...]] = {
     State.SYSTEM_ERROR: (State.SYSTEM_ERROR,),
     State.CANCELED: (State.CANCELING, State.CANCELED),
 }
+
+
+def create_soon(store: Store, new: NewJob) -> Future[Job]:
+    """Create a job without waiting for it; what is created at once is stored at once."""
+    return store.writer.submit_each(_create_all, new, rings=True)
+
+
+def _create_all(link: Link, news: Sequence[NewJob]) -> list[Job]:
+    found = jobs.create_all(link, news)
+    return [known or jobs.as_created(new) for new, known in zip(news, found, strict=True)]
 
 
 def stored(store: Store, state: State = State.QUEUED, *, worker: str = "worker-1", **changes: Any) -> Job:

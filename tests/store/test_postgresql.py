@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.builders import NOW, a_new_job, a_task, stored
+from tests.builders import NOW, a_new_job, a_task, create_soon, stored
 from tests.store.databases import only_postgresql
 from tests.testbeds.postgres import PrivateServer
 from weft.errors import InvalidRequest, Unavailable
@@ -52,7 +52,7 @@ def cut_all(url: str) -> None:
 def test_a_key_that_two_processes_use_at_once_makes_one_job(open_store: Callable[[], Store]) -> None:
     stores = [open_store(), open_store()]
     for number in range(30):
-        futures = [store.create_soon(a_new_job(idempotency_key=f"k{number}")) for store in stores for _ in range(3)]
+        futures = [create_soon(store, a_new_job(idempotency_key=f"k{number}")) for store in stores for _ in range(3)]
         assert len({future.result(WAIT).id for future in futures}) == 1
     assert len(stores[0].page(Kind.TASK, Filters(), 100, None).jobs) == 30
 
@@ -63,7 +63,7 @@ def test_who_waits_for_a_key_that_somebody_else_is_writing_gets_their_job(
     """The race in its slowest form: the other one's job is written, and not yet committed."""
     first = store.create(a_new_job(idempotency_key="other"))
     somebody.execute("UPDATE jobs SET idempotency_key = 'k'")
-    future = store.create_soon(a_new_job(idempotency_key="k"))
+    future = create_soon(store, a_new_job(idempotency_key="k"))
     with pytest.raises(TimeoutError):
         future.result(0.2)
     somebody.commit()
@@ -125,7 +125,7 @@ def test_a_process_that_holds_a_row_does_not_hold_others_up_for_ever(
 def test_a_task_is_not_made_while_its_run_is_being_cancelled(store: Store, somebody: psycopg.Connection) -> None:
     run = stored(store, State.RUNNING, kind=Kind.RUN)
     somebody.execute("SELECT 1 FROM jobs WHERE id = %s FOR UPDATE", [run.id])  # what a cancel begins with
-    future = store.create_soon(a_new_job(parent=run.id))
+    future = create_soon(store, a_new_job(parent=run.id))
     with pytest.raises(TimeoutError):
         future.result(0.2)
     somebody.rollback()
@@ -135,7 +135,7 @@ def test_a_task_is_not_made_while_its_run_is_being_cancelled(store: Store, someb
 def test_tasks_of_one_run_are_made_at_once(store: Store, somebody: psycopg.Connection) -> None:
     run = stored(store, State.RUNNING, kind=Kind.RUN)
     somebody.execute("SELECT 1 FROM jobs WHERE id = %s FOR KEY SHARE", [run.id])  # another process creates one
-    assert store.create_soon(a_new_job(parent=run.id)).result(WAIT).parent == run.id
+    assert create_soon(store, a_new_job(parent=run.id)).result(WAIT).parent == run.id
 
 
 def test_several_processes_that_write_everything_at_once_keep_the_law(

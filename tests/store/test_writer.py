@@ -1,14 +1,16 @@
 """The writer: shared commits, operations undone alone, and nobody told a success that is not on disk."""
 
+import asyncio
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from tests.builders import a_new_job, stored
+from tests.builders import a_new_job, create_soon, stored
 from tests.store.databases import only_sqlite
 from weft.errors import Bug, Unavailable
 from weft.model import Job, Kind
@@ -38,6 +40,9 @@ class FakeLink:
 
     def begin(self) -> None:
         self.send("BEGIN")
+
+    def together(self) -> nullcontext[None]:
+        return nullcontext()
 
     def close(self) -> None:
         self.closed = True
@@ -80,7 +85,7 @@ def hold(writer: Writer) -> Callable[[], None]:
 def test_what_waits_together_is_committed_together(store: Store) -> None:
     let_go = hold(store.writer)
     before = store.writer.commits
-    futures: list[Future[Job]] = [store.create_soon(a_new_job()) for _ in range(100)]
+    futures: list[Future[Job]] = [create_soon(store, a_new_job()) for _ in range(100)]
     assert not any(future.done() for future in futures)
     let_go()
     assert len({future.result(10).id for future in futures}) == 100
@@ -104,9 +109,9 @@ def test_an_operation_that_fails_is_undone_alone(store: Store) -> None:
         raise ValueError("no")
 
     let_go = hold(store.writer)
-    first = store.create_soon(a_new_job())
+    first = create_soon(store, a_new_job())
     broken = store.writer.submit(half)
-    last = store.create_soon(a_new_job())
+    last = create_soon(store, a_new_job())
     let_go()
     with pytest.raises(ValueError, match="no"):
         broken.result(10)
@@ -123,15 +128,65 @@ def test_when_the_commit_fails_nobody_is_told_a_success(write: Callable[..., Wri
     assert broken.closed
     assert rings == []
     assert writer.run(lambda link: "written", rings=True) == "written"
-    assert fresh.sent == ["BEGIN", "SAVEPOINT operation", "RELEASE operation", "COMMIT"]
+    assert fresh.sent == ["BEGIN", "COMMIT"]
 
 
-@pytest.mark.parametrize("statement", ["BEGIN", "SAVEPOINT operation", "RELEASE operation"])
+@pytest.mark.parametrize("statement", ["BEGIN", "ROLLBACK", "SAVEPOINT operation", "ROLLBACK TO operation", "COMMIT"])
 def test_the_writer_outlives_a_failure_anywhere(write: Callable[..., Writer], statement: str) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("so that everything is undone, and done again")
+
     writer = write(FakeLink(fails_at=statement), FakeLink())
     with pytest.raises(Unavailable):
-        writer.run(lambda link: None)
+        writer.run(fail)
     assert writer.run(lambda link: 1) == 1
+
+
+def test_a_batch_is_done_again_in_savepoints_only_when_an_operation_fails(write: Callable[..., Writer]) -> None:
+    def fail(_: object) -> None:
+        raise ValueError("no")
+
+    link = FakeLink()
+    writer = write(link)
+    let_go = hold(writer)
+    good, bad = writer.submit(lambda link: 1), writer.submit(fail)
+    let_go()
+    assert good.result(10) == 1
+    with pytest.raises(ValueError, match="no"):
+        bad.result(10)
+    savepoint = ["SAVEPOINT operation", "RELEASE operation"]
+    undone = ["SAVEPOINT operation", "ROLLBACK TO operation", "RELEASE operation"]
+    assert link.sent[2:] == ["BEGIN", "ROLLBACK", "BEGIN", *savepoint, *undone, "COMMIT"]
+
+
+def test_those_who_ask_for_the_same_are_served_at_once(write: Callable[..., Writer]) -> None:
+    def doubled(_: object, numbers: Sequence[int]) -> list[int]:
+        served.append(list(numbers))
+        return [2 * number for number in numbers]
+
+    served: list[list[int]] = []
+    writer = write(FakeLink())
+    let_go = hold(writer)
+    first = [writer.submit_each(doubled, number) for number in (1, 2)]
+    other = writer.submit(lambda link: "other")
+    last = writer.submit_each(doubled, 3)
+    let_go()
+    assert [future.result(10) for future in (*first, other, last)] == [2, 4, "other", 6]
+    assert served == [[1, 2], [3]]
+
+
+def test_coroutines_are_told_in_one_turn_and_one_that_left_is_not_missed(write: Callable[..., Writer]) -> None:
+    async def ask() -> None:
+        let_go = hold(writer)
+        asked = [writer.submit_soon(lambda link, numbers: list(numbers), number) for number in range(3)]
+        asked[1].cancel()
+        let_go()
+        assert await asked[0] == 0
+        assert asked[2].done()
+        assert await asked[2] == 2
+
+    writer = write(FakeLink())
+    asyncio.run(ask())
 
 
 def test_a_database_that_cannot_be_opened_is_unavailable_until_it_can(write: Callable[..., Writer]) -> None:
@@ -218,9 +273,9 @@ def test_a_full_disk_is_unavailable_and_loses_nothing(store: Store) -> None:
 @only_sqlite
 def test_a_full_disk_fails_the_whole_batch(store: Store) -> None:
     let_go = hold(store.writer)
-    small = store.create_soon(a_new_job())
+    small = create_soon(store, a_new_job())
     store.writer.submit(lambda link: link.send("PRAGMA max_page_count = 1"))
-    large = store.create_soon(a_new_job(document={"executors": [], "description": "x" * 200_000}))
+    large = create_soon(store, a_new_job(document={"executors": [], "description": "x" * 200_000}))
     let_go()
     for future in (small, large):
         with pytest.raises(Unavailable):
@@ -252,7 +307,7 @@ def test_a_stopped_store_writes_no_more_and_can_be_started_again(store: Store) -
 
 def test_stop_writes_what_waits(store: Store) -> None:
     let_go = hold(store.writer)
-    futures = [store.create_soon(a_new_job()) for _ in range(10)]
+    futures = [create_soon(store, a_new_job()) for _ in range(10)]
     stopping = threading.Thread(target=store.stop)
     stopping.start()
     let_go()
@@ -278,7 +333,7 @@ def other_writer(url: str, store: Store) -> Iterator[sqlite3.Connection]:
 
 @only_sqlite
 def test_a_write_waits_for_the_write_of_another_process(store: Store, other_writer: sqlite3.Connection) -> None:
-    future = store.create_soon(a_new_job())
+    future = create_soon(store, a_new_job())
     with pytest.raises(TimeoutError):
         future.result(0.05)
     other_writer.execute("COMMIT")

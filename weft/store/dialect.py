@@ -220,6 +220,13 @@ def executor_of(driver: Any) -> Callable[..., Any]:
     return driver.execute if isinstance(driver, sqlite3.Connection) else partial(driver.execute, binary=True)
 
 
+def executor_of_many(driver: Any) -> Callable[..., Any]:
+    """Return the driver's ``executemany``."""
+    if isinstance(driver, sqlite3.Connection):
+        return driver.executemany
+    return lambda text, rows: driver.cursor(binary=True).executemany(text, rows)
+
+
 def is_stale(driver: Any) -> bool:
     """Tell whether an idle connection is of no use any more: a server that went away said so, or hung up."""
     if isinstance(driver, sqlite3.Connection):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import orjson
 from sqlalchemy import Double, Integer, LargeBinary, Table, Text, bindparam, func, insert, select, update
 
-from weft.model import Attempt, Event, Handle, StepResult, StoredOutput, Tail
+from weft.model import Attempt, Event, Handle, NewJob, StepResult, StoredOutput, Tail
 from weft.states import State
 from weft.store.batches import batches, in_batch
 from weft.store.link import Link, Prepared
@@ -32,7 +32,9 @@ _ADD_EVENT = Prepared(
         ).where(events.c.job_id == bindparam("job_id", type_=Text)),
     )
 )
-_FIRST_EVENT = Prepared(insert(events))
+_FIRST_EVENT = Prepared(
+    insert(events).values({name: bindparam(name) for name in ("job_id", "seq", "attempt", "at", "target")})
+)
 _LINES = Prepared(
     select(events.c.message).where(
         events.c.job_id == bindparam("job_id"), events.c.attempt == bindparam("attempt"), events.c.target.is_(None)
@@ -72,10 +74,10 @@ _UPDATE_TAIL = Prepared(
 _ADD_TAIL = Prepared(insert(tails))
 
 
-def first_event(link: Link, job_id: str, *, at: float) -> None:
-    """Write the event of a job's creation."""
-    target = State.QUEUED.value
-    link.put(_FIRST_EVENT, job_id=job_id, seq=1, attempt=0, at=at, source=None, target=target, message=None)
+def first_events(link: Link, news: Sequence[NewJob]) -> None:
+    """Write the events of jobs' creations."""
+    rest = {"seq": 1, "attempt": 0, "target": State.QUEUED.value}
+    link.put_all(_FIRST_EVENT, [{"job_id": new.id, "at": new.created_at, **rest} for new in news])
 
 
 def add_event(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 import orjson
 from sqlalchemy import Double, Integer, LargeBinary, Select, Text, bindparam, delete, func, insert, select, update
@@ -13,12 +14,14 @@ from weft.errors import Conflict
 from weft.model import FileType, Job, Kind, NewJob
 from weft.states import STORED, TERMINAL, State
 from weft.store import outbox
-from weft.store.history import add_event, first_event
+from weft.store.history import add_event, first_events
 from weft.store.link import Link, Prepared
 from weft.store.rows import Row, clean, document_bytes, has_content, job_columns, packed
 from weft.store.schema import LEASED, attempts, callbacks, events, is_in, jobs, tags, tails
 
-_INSERT = Prepared(insert(jobs))
+#: Columns that a new job leaves empty.
+_LATER = ("started_at", "ended_at", "lease_owner", "lease_until", "executor", "native_id", "outputs")
+_INSERT = Prepared(insert(jobs).values({item.name: bindparam(item.name) for item in jobs.c if item.name not in _LATER}))
 _ADD_TAG = Prepared(insert(tags))
 _BY_ID = Prepared(select(*job_columns(jobs)).where(jobs.c.id == bindparam("id")))
 _BY_KEY = Prepared(
@@ -54,27 +57,57 @@ _ENDED_BEFORE = Prepared(
 _CLOSED = TERMINAL | {State.CANCELING}
 
 
-def create(link: Link, new: NewJob) -> Job:
-    """Store a QUEUED job with its first event; an idempotency key seen before returns the job it made.
+def create_all(link: Link, news: Sequence[NewJob]) -> list[Job | None]:
+    """Store QUEUED jobs with their first events; for an idempotency key seen before, return the job it made instead.
 
-    :raises Conflict: the run that this task says it belongs to is over, or is being cancelled.
-    :raises InvalidRequest: the document holds what cannot be stored.
+    :raises Conflict: the run that a task says it belongs to is over, or is being cancelled.
+    :raises InvalidRequest: a document holds what cannot be stored.
     """
-    if new.idempotency_key is not None:
-        known = link.one(_BY_KEY, owner=new.owner, kind=new.kind.value, idempotency_key=new.idempotency_key)
-        if known is not None:
-            return Row._make(known).job
-    if new.parent is not None:
-        _check_parent(link, new.parent)
-    row = _row_of(new)
-    link.put(_INSERT, **row._asdict(), not_before=0.0, idempotency_key=new.idempotency_key)
-    for key, value in new.tags.items():
-        link.put(_ADD_TAG, key=key, value=value, job_id=new.id)
-    first_event(link, new.id, at=new.created_at)
-    for message in new.messages:
-        add_event(link, new.id, 0, at=new.created_at, message=message)
-    outbox.subscribe(link, new.id, new.callbacks)
-    return row.job_with(new.document)
+    found = [_create_with_key(link, new) if new.idempotency_key is not None else None for new in news]
+    _insert(link, [new for new in news if new.idempotency_key is None])
+    return found
+
+
+def _create_with_key(link: Link, new: NewJob) -> Job | None:
+    known = link.one(_BY_KEY, owner=new.owner, kind=new.kind.value, idempotency_key=new.idempotency_key)
+    if known is not None:
+        return Row._make(known).job
+    _insert(link, [new])
+    return None
+
+
+def _insert(link: Link, news: Sequence[NewJob]) -> None:
+    """Write jobs, their tags and their first events: a statement for each table, however many jobs there are."""
+    for new in news:
+        if new.parent is not None:
+            _check_parent(link, new.parent)
+    link.put_all(_INSERT, [_row_of(new) for new in news])
+    named = ((new.id, key, value) for new in news for key, value in new.tags.items())
+    link.put_all(_ADD_TAG, [{"key": key, "value": value, "job_id": job_id} for job_id, key, value in named])
+    first_events(link, news)
+    for new in news:
+        for message in new.messages:
+            add_event(link, new.id, 0, at=new.created_at, message=message)
+        outbox.subscribe(link, new.id, new.callbacks)
+
+
+def as_created(new: NewJob) -> Job:
+    """Return the job that ``create_all`` makes of ``new``."""
+    return Job(
+        id=new.id,
+        kind=new.kind,
+        state=State.QUEUED,
+        owner=new.owner,
+        document=new.document,
+        created_at=new.created_at,
+        name=clean(new.name),
+        tags=new.tags,
+        parent=new.parent,
+        max_attempts=new.max_attempts,
+        priority=new.priority,
+        project=new.project,
+        grounds=new.grounds,
+    )
 
 
 def correct_types(link: Link, job_id: str, types: Mapping[str, Mapping[str, FileType]]) -> None:
@@ -148,32 +181,27 @@ def remove(link: Link, job_id: str) -> bool:
     return link.run(Prepared(delete(jobs).where(jobs.c.id == bindparam("id"))), id=job_id) == 1
 
 
-def _row_of(new: NewJob) -> Row:
-    same_tags = dict(new.tags) == new.document.get("tags", {})
-    return Row(
-        id=new.id,
-        kind=new.kind.value,
-        state=State.QUEUED.value,
-        owner=new.owner,
-        document=document_bytes(new.document),
-        has_content=has_content(new.document),
-        created_at=new.created_at,
-        name=clean(new.name),
-        tags=None if same_tags else packed(dict(new.tags)),
-        parent=new.parent,
-        attempt=0,
-        max_attempts=new.max_attempts,
-        priority=new.priority,
-        started_at=None,
-        ended_at=None,
-        lease_owner=None,
-        lease_until=None,
-        executor=None,
-        native_id=None,
-        outputs=None,
-        project=new.project,
-        grounds=new.grounds,
-    )
+def _row_of(new: NewJob) -> dict[str, Any]:
+    same_tags = new.tags == new.document.get("tags", {})
+    return {
+        "id": new.id,
+        "kind": new.kind.value,
+        "state": State.QUEUED.value,
+        "owner": new.owner,
+        "name": clean(new.name),
+        "parent": new.parent,
+        "has_content": has_content(new.document),
+        "attempt": 0,
+        "max_attempts": new.max_attempts,
+        "priority": new.priority,
+        "created_at": new.created_at,
+        "not_before": 0.0,
+        "idempotency_key": new.idempotency_key,
+        "tags": None if same_tags else packed(dict(new.tags)),
+        "document": document_bytes(new.document),
+        "project": new.project,
+        "grounds": new.grounds,
+    }
 
 
 def _check_parent(link: Link, run_id: str) -> None:

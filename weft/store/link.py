@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from typing import Any
 
@@ -54,7 +54,7 @@ class Prepared:
 class Link:
     """One connection; used by one thread at a time."""
 
-    __slots__ = ("_call", "_engine", "_errors", "_pipeline", "_pooled", "_spoilt", "driver")
+    __slots__ = ("_call", "_call_each", "_engine", "_errors", "_pipeline", "_pooled", "_spoilt", "driver")
 
     def __init__(self, engine: Engine) -> None:
         """Connect.
@@ -73,6 +73,7 @@ class Link:
         self._pipeline: Any = None
         self._spoilt = False
         self._call = dialect.executor_of(self.driver)
+        self._call_each = dialect.executor_of_many(self.driver)
 
     def run(self, statement: Prepared, **params: Any) -> int:
         """Execute and return how many rows were changed."""
@@ -84,6 +85,17 @@ class Link:
     def put(self, statement: Prepared, **params: Any) -> None:
         """Execute what cannot but succeed: inside ``together``, a failure may be raised by a later call."""
         self._execute(statement, params)
+
+    def put_all(self, statement: Prepared, rows: Sequence[dict[str, Any]]) -> None:
+        """Execute once for each row, as ``put``; the rows hold all parameters of the statement."""
+        if not rows:
+            return
+        try:
+            self._call_each(statement.text(self._engine)[0], rows)
+        except self._errors as error:
+            raise dialect.translated(error) from error
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("a text of the request is not Unicode") from error
 
     def all(self, statement: Prepared, **params: Any) -> list[Values]:
         """Return all rows."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -133,11 +133,12 @@ class Store:
         :raises Conflict: its run is over or being cancelled.
         :raises InvalidRequest: the document holds what cannot be stored.
         """
-        return self.writer.run(partial(jobs.create, new=new), rings=True)
+        known = self.writer.run_each(jobs.create_all, new, rings=True)
+        return jobs.as_created(new) if known is None else known
 
-    def create_soon(self, new: NewJob) -> Future[Job]:
-        """Like ``create``, for an event loop that must not wait: the future is done when the job is on disk."""
-        return self.writer.submit(partial(jobs.create, new=new), rings=True)
+    def create_soon(self, new: NewJob) -> asyncio.Future[Job | None]:
+        """Like ``create``, for a coroutine; None: ``new`` is on disk and no job came before it."""
+        return self.writer.submit_soon(jobs.create_all, new, rings=True)
 
     def get(self, job_id: str) -> Job | None:
         """Return a job; None when there is none of this id."""

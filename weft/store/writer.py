@@ -1,25 +1,31 @@
 """One thread that writes: many callers, one transaction, one fsync.
 
-A caller hands over an operation and waits. The thread takes what waits, runs each operation in a savepoint of its
-own, commits once, and only then tells the callers. An operation that raises is undone alone. When the commit itself
-fails, nobody is told a success: every caller of the batch gets ``Unavailable``.
+A caller hands over an operation and waits. The thread takes what waits, runs it all, commits once, and only then
+tells the callers. When an operation raises, the batch is undone and done again, each operation in a savepoint of its
+own, so that what failed is undone alone: savepoints are paid for when something fails, and not before. When the commit
+itself fails, nobody is told a success: every caller of the batch gets ``Unavailable``.
+
+Callers that ask for the same at once may be served at once: ``submit_each`` takes an operation over many arguments,
+which sends one statement for all of them.
 
 Other processes write to PostgreSQL at the same time. Who loses a race for a row (a deadlock, an idempotency key) has
-its whole batch undone and done again: operations know nothing but their arguments and the database. Savepoints cost
-journeys to the server there, so a batch goes without them, and is done again with them when an operation raises.
+its whole batch undone and done again, too: operations know nothing but their arguments and the database.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import queue
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from contextlib import suppress
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 from weft.errors import Bug, Unavailable, WeftError
 from weft.store.dialect import Contended
@@ -27,6 +33,9 @@ from weft.store.link import Link
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+A = TypeVar("A")
+#: Does for each argument what its caller asked for, and returns a result for each.
+Each = Callable[[Link, Sequence[A]], Sequence[T]]
 #: What an operation returned, or what it raised.
 _Outcome = tuple[Any, Exception | None]
 
@@ -37,10 +46,14 @@ _TRIES = 8
 _PAUSE = 0.002
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    operation: Callable[[Link], Any]
-    future: Future[Any]
+class _Waiting(NamedTuple):
+    """A caller: what shall be done with which argument, and who is told."""
+
+    each: Each[Any, Any]
+    argument: Any
+    future: Future[Any] | asyncio.Future[Any]
+    #: The event loop that the future belongs to.
+    loop: asyncio.AbstractEventLoop | None
     rings: bool
 
 
@@ -81,12 +94,32 @@ class Writer:
 
         :raises Unavailable: the store is not started.
         """
+        return self.submit_each(_one_by_one, operation, rings=rings)
+
+    def submit_each(self, each: Each[A, T], argument: A, *, rings: bool = False) -> Future[T]:
+        """Queue ``each`` for one argument, and let it run over the arguments of other callers as well.
+
+        :raises Unavailable: the store is not started.
+        """
         future: Future[T] = Future()
+        self._put(_Waiting(each, argument, future, None, rings))
+        return future
+
+    def submit_soon(self, each: Each[A, T], argument: A, *, rings: bool = False) -> asyncio.Future[T]:
+        """Like ``submit_each``, for a coroutine: all that one commit served wake up in one turn of the event loop.
+
+        :raises Unavailable: the store is not started.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._put(_Waiting(each, argument, future, loop, rings))
+        return future
+
+    def _put(self, waiting: _Waiting) -> None:
         with self._gate:
             if self._thread is None:
                 raise Unavailable("the store is stopped")
-            self._queue.put(_Waiting(operation, future, rings))
-        return future
+            self._queue.put(waiting)
 
     def run(self, operation: Callable[[Link], T], *, rings: bool = False) -> T:
         """Run ``operation`` and return what it returns, once it is on disk.
@@ -94,9 +127,17 @@ class Writer:
         :raises Unavailable: nothing was written.
         :raises Bug: called in the writer's own thread, where it would wait for ever.
         """
+        return self.run_each(_one_by_one, operation, rings=rings)
+
+    def run_each(self, each: Each[A, T], argument: A, *, rings: bool = False) -> T:
+        """Run ``each`` for one argument, as ``submit_each``, and return its result once it is on disk.
+
+        :raises Unavailable: nothing was written.
+        :raises Bug: called in the writer's own thread, where it would wait for ever.
+        """
         if threading.current_thread() is self._thread:
             raise Bug("a listener of the store must not write to it")
-        return self.submit(operation, rings=rings).result()
+        return self.submit_each(each, argument, rings=rings).result()
 
     @property
     def alive(self) -> bool:
@@ -134,14 +175,9 @@ class Writer:
             return
         self.commits += 1
         self.operations += len(batch)
-        rings = False
-        for waiting, (result, failure) in zip(batch, outcomes, strict=True):
-            if failure is not None:
-                waiting.future.set_exception(failure)
-            else:
-                rings = rings or waiting.rings
-                waiting.future.set_result(result)
-        if rings:
+        _tell(batch, outcomes)
+        succeeded = (waiting for waiting, (_, failure) in zip(batch, outcomes, strict=True) if failure is None)
+        if any(waiting.rings for waiting in succeeded):
             self._ring()
 
     def _transact_patiently(self, batch: list[_Waiting]) -> list[_Outcome]:
@@ -161,13 +197,12 @@ class Writer:
 
     def _transact(self, batch: list[_Waiting]) -> list[_Outcome]:
         link = self._fresh_link()
-        if link.is_remote:
-            outcomes = self._transact_whole(link, batch)
-            if outcomes is not None:
-                return outcomes
-            link = self._fresh_link()
+        outcomes = self._transact_whole(link, batch)
+        if outcomes is not None:
+            return outcomes
+        link = self._fresh_link()
         link.begin()
-        outcomes = [_attempt(link, waiting.operation) for waiting in batch]
+        outcomes = [_attempt(link, waiting) for waiting in batch]
         link.send("COMMIT")
         return outcomes
 
@@ -176,14 +211,18 @@ class Writer:
         try:
             with link.together():
                 link.begin()
-                outcomes: list[_Outcome] = [(waiting.operation(link), None) for waiting in batch]
+                outcomes: list[_Outcome] = [
+                    (result, None)
+                    for each, same in groupby(batch, attrgetter("each"))
+                    for result in each(link, [waiting.argument for waiting in same])
+                ]
                 end: Any = link.send("COMMIT")
         except Exception as error:
             if isinstance(error, Unavailable) or not link.in_transaction:
                 raise
             link.send("ROLLBACK")
             return None
-        if end.statusmessage != "COMMIT":  # PostgreSQL's answer where an error was overlooked
+        if link.is_remote and end.statusmessage != "COMMIT":  # PostgreSQL's answer where an error was overlooked
             raise Bug("a transaction was rolled back at its end")
         return outcomes
 
@@ -206,14 +245,18 @@ class Writer:
             log.exception("a listener failed")
 
 
-def _attempt(link: Link, operation: Callable[[Link], Any]) -> _Outcome:
+def _one_by_one(link: Link, operations: Sequence[Callable[[Link], T]]) -> list[T]:
+    return [operation(link) for operation in operations]
+
+
+def _attempt(link: Link, waiting: _Waiting) -> _Outcome:
     """Run one operation in its savepoint.
 
     :raises Exception: the whole transaction is gone (a full disk does that), so nothing of the batch may count.
     """
     link.send("SAVEPOINT operation")
     try:
-        result = operation(link)
+        (result,) = waiting.each(link, [waiting.argument])
     except Exception as error:
         if isinstance(error, Unavailable) or not link.in_transaction:
             raise
@@ -225,8 +268,31 @@ def _attempt(link: Link, operation: Callable[[Link], Any]) -> _Outcome:
 
 
 def _fail(batch: list[_Waiting], error: Exception) -> None:
-    for waiting in batch:
-        reason = error.message if isinstance(error, WeftError) else str(error)
-        failure = Unavailable(reason)
+    reason = error.message if isinstance(error, WeftError) else str(error)
+    failures = [Unavailable(reason) for _ in batch]
+    for failure in failures:
         failure.__cause__ = error
-        waiting.future.set_exception(failure)
+    _tell(batch, [(None, failure) for failure in failures])
+
+
+def _tell(batch: Sequence[_Waiting], outcomes: Sequence[_Outcome]) -> None:
+    """Give each caller what became of its operation, those of one event loop in one call."""
+    by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Waiting, _Outcome]]] = {}
+    for told in zip(batch, outcomes, strict=True):
+        by_loop.setdefault(told[0].loop, []).append(told)
+    for loop, callers in by_loop.items():
+        if loop is None:
+            _settle(callers)
+        else:
+            with suppress(RuntimeError):  # the loop was closed, and nobody waits any more
+                loop.call_soon_threadsafe(_settle, callers)
+
+
+def _settle(callers: Iterable[tuple[_Waiting, _Outcome]]) -> None:
+    for waiting, (result, failure) in callers:
+        if waiting.future.done():  # its caller went away
+            continue
+        if failure is not None:
+            waiting.future.set_exception(failure)
+        else:
+            waiting.future.set_result(result)

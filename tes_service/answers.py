@@ -18,9 +18,7 @@ _BASIC = ("state", "attempt", "has_content", "created_at", "document")
 
 
 def one(store: Store, row: Row, view: str) -> bytes:
-    """Return a task in this view."""
-    if view == "MINIMAL":
-        return _minimal(row.id, row.state)
+    """Return a task in the view BASIC or FULL."""
     if view == "FULL":
         return orjson.dumps(_full(store, [row])[0])
     attempts = store.attempts([row.id])[row.id] if row.attempt else ()
@@ -34,7 +32,7 @@ def page(store: Store, filters: Filters, size: int, token: str | None, view: str
     """
     if view == "MINIMAL":
         states, next_token = store.columns(Kind.TASK, ("state",), filters, size, token)
-        tasks = [_minimal(task_id, state) for task_id, state in states]
+        tasks = [minimal(task_id, state) for task_id, state in states]
     elif view == "BASIC":
         columns, next_token = store.columns(Kind.TASK, _BASIC, filters, size, token)
         tried = [task_id for task_id, _state, attempt, *_ in columns if attempt]
@@ -50,7 +48,8 @@ def page(store: Store, filters: Filters, size: int, token: str | None, view: str
     return b'{"tasks":[%b%b' % (b",".join(tasks), after)
 
 
-def _minimal(task_id: str, state: str) -> bytes:
+def minimal(task_id: str, state: str) -> bytes:
+    """Return a task in the view MINIMAL."""
     return f'{{"id":"{task_id}","state":"{state}"}}'.encode()
 
 
@@ -59,10 +58,9 @@ def _basic(
 ) -> bytes:
     if has_content:
         document = orjson.dumps(translate.without_content(orjson.loads(document)))
-    head = f'{{"id":"{task_id}","state":"{state}",'.encode()
-    logs = orjson.dumps(translate.basic_logs(attempts)).decode() if attempts else "[]"
-    tail = f',"logs":{logs},"creation_time":"{translate.time_text(created_at)}"}}'.encode()
-    return head + document[1:-1] + tail
+    logs = orjson.dumps(translate.basic_logs(attempts)) if attempts else b"[]"
+    words = (task_id.encode(), state.encode(), document[1:-1], logs, translate.time_text(created_at).encode())
+    return b'{"id":"%b","state":"%b",%b,"logs":%b,"creation_time":"%b"}' % words
 
 
 def _full(store: Store, rows: Sequence[Row]) -> list[JsonObject]:

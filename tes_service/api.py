@@ -7,11 +7,10 @@ this to the spec.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 from itertools import zip_longest
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from tes_service import answers, rules, service_info
 from tes_service.fleet import FleetView, read_resources
@@ -31,8 +30,9 @@ from weft.model import Job, JsonObject, Kind, NewJob, Principal, Task, task_to_j
 from weft.ports import Root
 from weft.staging.guard import GuardedClient
 from weft.states import State
-from weft.store.store import Filters, Row, Store
+from weft.store.store import Brief, Filters, Row, Store
 
+R = TypeVar("R", Row, Brief)
 _PAGE = 256
 _LONGEST_KEY = 255
 _SILENT_LEASES = 3
@@ -174,7 +174,9 @@ class TesApi:
         """
         if id == "service-info":  # toil-batch-system-tes asks here
             return self.get_service_info()
-        row = self._task(id, request.principal)
+        if view == "MINIMAL":
+            return answers.minimal(id, self._task(id, request.principal, self.store.brief).state)
+        row = self._task(id, request.principal, self.store.row)
         if view == "FULL":
             self.authority.record(self.authority.act("task.read_logs", request.principal, request.id, job=row.id))
         return answers.one(self.store, row, view)
@@ -190,7 +192,7 @@ class TesApi:
 
         :raises NotFound: the caller has no such task.
         """
-        row = self._task(id, request.principal, Action.CANCEL)
+        row = self._task(id, request.principal, self.store.brief, Action.CANCEL)
         self.authority.record(self.authority.act("task.cancel", request.principal, request.id, job=row.id))
         if not State(row.state).terminal:
             by = "its owner" if row.owner == request.principal.name else "another who may"
@@ -203,7 +205,7 @@ class TesApi:
         :raises NotFound: the caller has no such task.
         :raises Conflict: it has not ended, or belongs to a run.
         """
-        row = self._task(id, request.principal, Action.DELETE)
+        row = self._task(id, request.principal, self.store.brief, Action.DELETE)
         if row.parent is not None:
             raise Conflict("the task belongs to a workflow run", field="id", remedy="it is removed with the run")
         self.authority.record(self.authority.act("task.delete", request.principal, request.id, job=row.id))
@@ -215,13 +217,6 @@ class TesApi:
         wire = parse(body)
         fleet = self.fleet.now()
         roots = () if principal.run is None else (Root(self.folders.work(principal.run), writable=True),)
-        task, messages = rules.read_task(
-            wire,
-            max_content=self.settings.max_content_bytes,
-            check_url=lambda url, writing: (
-                None if fleet.stages_elsewhere else self.check_url(url, writing=writing, roots=roots)
-            ),
-        )
         resources, notes = read_resources(
             wire.resources,
             fleet,
@@ -230,15 +225,25 @@ class TesApi:
                 retries=self.settings.max_retries, priority=self.admission.limits_of(principal).priority
             ),
         )
-        return dataclasses.replace(task, resources=resources), [*messages, *notes]
+        task, messages = rules.read_task(
+            wire,
+            resources,
+            max_content=self.settings.max_content_bytes,
+            check_url=lambda url, writing: (
+                None if fleet.stages_elsewhere else self.check_url(url, writing=writing, roots=roots)
+            ),
+        )
+        return task, [*messages, *notes]
 
-    def _task(self, task_id: str, principal: Principal, action: Action = Action.READ) -> Row:
-        """Return a task that the caller sees, and may do this to; for an engine, one of its run.
+    def _task(
+        self, task_id: str, principal: Principal, read: Callable[[str], R | None], action: Action = Action.READ
+    ) -> R:
+        """Return what ``read`` gives of a task that the caller sees, and may do this to; for an engine, one of its run.
 
         :raises NotFound: there is none, or none that they see.
         :raises Forbidden: they see it, and no more.
         """
-        row = self.store.row(task_id) if task_id.isascii() and task_id.isalnum() else None
+        row = read(task_id) if task_id.isascii() and task_id.isalnum() else None
         if row is None or row.kind != Kind.TASK or not self.authority.sees(principal, row.owner, row.project):
             raise NotFound(f"there is no task {task_id[:100]!r}", field="id")
         if principal.run is not None and row.parent != principal.run:

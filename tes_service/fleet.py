@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from tes_service.wire import WireResources
@@ -50,13 +50,15 @@ class Fleet:
 
         :raises InvalidRequest: says which resource, how much was asked for, and how much there is.
         """
+        if not self.executors:
+            return
         asked = {
             "cpu_cores": resources.cpu_cores,
             "ram_bytes": resources.ram_bytes,
             "disk_bytes": resources.disk_bytes,
         }
         wanted = {name: amount for name, amount in asked.items() if amount is not None}
-        if self.executors and not any(_fits(wanted, able) for able in self.executors):
+        if not any(_fits(wanted, able) for able in self.executors):
             raise _too_much(wanted, self.executors)
 
     def known(self, wire: WireResources, bounds: parameters.Bounds) -> tuple[dict[str, str], list[str]]:
@@ -127,17 +129,18 @@ def read_resources(
     """
     if wire is None:
         return None, []
+    known, notes = fleet.known(wire, bounds)
     resources = Resources(
         cpu_cores=wire.cpu_cores,
         ram_gb=wire.ram_gb,
         disk_gb=wire.disk_gb,
         preemptible=wire.preemptible,
         zones=None if wire.zones is None else tuple(wire.zones),
+        backend_parameters=known,
         backend_parameters_strict=wire.backend_parameters_strict,
     )
     fleet.fit(resources.in_binary() if binary else resources)
-    known, notes = fleet.known(wire, bounds)
-    return replace(resources, backend_parameters=known), notes
+    return resources, notes
 
 
 def _fits(wanted: Mapping[str, int], able: JsonObject) -> bool:

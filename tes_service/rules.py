@@ -5,12 +5,12 @@ The numbers (A7, …) are rows of ``docs/tes.md``. Every refusal names the membe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from tes_service.wire import WireExecutor, WireInput, WireOutput, WireTask
 from weft.errors import InvalidRequest, WeftError
-from weft.model import FileType, Input, Output, Step, Task
+from weft.model import FileType, Input, Output, Resources, Step, Task
 from weft.paths import container_path
 from weft.staging.wildcards import has_wildcards
 
@@ -20,35 +20,30 @@ CheckUrl = Callable[[str, bool], None]
 _LONGEST_IMAGE = 1024
 
 
-def read_task(wire: WireTask, *, max_content: int, check_url: CheckUrl) -> tuple[Task, list[str]]:
-    """Check a task and bring it into weft's own form, without its resources; and what its owner should know.
+def read_task(
+    wire: WireTask, resources: Resources | None = None, *, max_content: int, check_url: CheckUrl
+) -> tuple[Task, list[str]]:
+    """Check a task and bring it into weft's own form; and what its owner should know.
 
+    :param resources: those of the task, checked already.
     :param max_content: the most bytes of UTF-8 in one input's ``content``.
     :param check_url: gets a URL and whether weft would write there; raises ``WeftError``.
     :raises InvalidRequest: says which member is wrong and what to do.
     :raises Forbidden: a URL that this server's settings do not allow.
     """
     messages: list[str] = []
-    _texts(wire)
     task = Task(
         name=wire.name,
         description=wire.description,
         tags=wire.tags or {},
-        steps=tuple(_step(f"executors[{index}]", item) for index, item in enumerate(wire.executors)),
-        inputs=tuple(_inputs(wire.inputs or [], max_content, check_url, messages)),
-        outputs=tuple(_output(f"outputs[{index}]", item, check_url) for index, item in enumerate(wire.outputs or [])),
-        volumes=tuple(_volumes(wire.volumes or [])),
+        steps=tuple([_step(f"executors[{index}]", item) for index, item in enumerate(wire.executors)]),
+        inputs=tuple(_inputs(wire.inputs or (), max_content, check_url, messages)),
+        outputs=tuple([_output(f"outputs[{index}]", item, check_url) for index, item in enumerate(wire.outputs or ())]),
+        resources=resources,
+        volumes=tuple(_volumes(wire.volumes or ())),
     )
     _no_collisions(task)
     return task, messages
-
-
-def _texts(wire: WireTask) -> None:
-    _no_nul(wire.name, "name")
-    _no_nul(wire.description, "description")
-    for key, value in (wire.tags or {}).items():
-        _no_nul(key, "tags")
-        _no_nul(value, f"tags.{key}")
 
 
 def _step(field: str, wire: WireExecutor) -> Step:
@@ -61,10 +56,8 @@ def _step(field: str, wire: WireExecutor) -> Step:
         raise InvalidRequest(
             f"{field}.command[0] is empty", field=f"{field}.command[0]", remedy="name the program to start"
         )
-    for index, argument in enumerate(wire.command):
-        _no_nul(argument, f"{field}.command[{index}]")
-    for name, value in (wire.env or {}).items():
-        _check_variable(name, value, f"{field}.env")
+    for name in wire.env or ():
+        _check_variable(name, f"{field}.env")
     return Step(
         image=wire.image,
         command=tuple(wire.command),
@@ -88,12 +81,11 @@ def _check_image(image: str, field: str) -> None:
         raise InvalidRequest(f"{field} is longer than {_LONGEST_IMAGE} characters", field=field)
 
 
-def _check_variable(name: str, value: str, field: str) -> None:
+def _check_variable(name: str, field: str) -> None:
     if not name or "=" in name or "\0" in name:
         raise InvalidRequest(
             f"{field}: {name!r} cannot name an environment variable", field=field, remedy="a name without '=' and NUL"
         )
-    _no_nul(value, f"{field}.{name}")
 
 
 def _inputs(wires: Sequence[WireInput], limit: int, check_url: CheckUrl, messages: list[str]) -> Iterator[Input]:
@@ -115,8 +107,6 @@ def _inputs(wires: Sequence[WireInput], limit: int, check_url: CheckUrl, message
 
 
 def _input(wire: WireInput, field: str, *, url: str | None, content: str | None) -> Input:
-    _no_nul(wire.name, f"{field}.name")
-    _no_nul(wire.description, f"{field}.description")
     return Input(
         name=wire.name,
         description=wire.description,
@@ -146,8 +136,6 @@ def _output(field: str, wire: WireOutput, check_url: CheckUrl) -> Output:
     if not wire.url:
         raise InvalidRequest(f"{field}.url is empty", field=f"{field}.url", remedy="say where to store it")
     _checked(check_url, wire.url, f"{field}.url", writing=True)
-    _no_nul(wire.name, f"{field}.name")
-    _no_nul(wire.description, f"{field}.description")
     path = container_path(wire.path, f"{field}.path")
     return Output(
         name=wire.name,
@@ -187,43 +175,62 @@ def _volumes(paths: Sequence[str]) -> Iterator[str]:
 
 def _no_collisions(task: Task) -> None:
     """Refuse two inputs at one path, and a file where a folder has to be."""
-    taken: dict[str, str] = {path: f"volumes ({path})" for path in task.volumes}
+    inputs = [item.path for item in task.inputs]
+    if len({*inputs, *task.volumes}) < len(inputs) + len(task.volumes):
+        raise _same_path(task)
+    files = {item.path for item in task.inputs if item.type is FileType.FILE}
+    if not files.isdisjoint(_above(path for _, path in _places(task))):
+        raise _below_a_file(task)
+
+
+def _above(paths: Iterable[str]) -> set[str]:
+    """Give the folders above normalised paths."""
+    found: set[str] = set()
+    for path in paths:
+        folder = path.rpartition("/")[0]
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
+
+
+def _same_path(task: Task) -> InvalidRequest:
+    taken = {path: f"volumes ({path})" for path in task.volumes}
     for index, item in enumerate(task.inputs):
         if item.path in taken:
-            raise InvalidRequest(
+            return InvalidRequest(
                 f"inputs[{index}].path is the same as that of {taken[item.path]}: {item.path}",
                 field=f"inputs[{index}].path",
                 remedy="give each its own path",
             )
         taken[item.path] = f"inputs[{index}]"
-    files = {item.path: f"inputs[{index}]" for index, item in enumerate(task.inputs) if item.type is FileType.FILE}
-    for place, path in _places(task):
-        for parent in _above(path):
-            if parent in files:
-                raise InvalidRequest(
-                    f"{place} ({path}) lies below {files[parent]}.path, which is a file",
-                    field=place,
-                    remedy="move one of them, or make that input a DIRECTORY",
-                )
+    raise AssertionError("no two are the same")
 
 
-def _above(path: str) -> Iterator[str]:
-    """Give the folders above a normalised path, the nearest first."""
-    while path := path.rpartition("/")[0]:
-        yield path
+def _below_a_file(task: Task) -> InvalidRequest:
+    files = {item.path: index for index, item in enumerate(task.inputs) if item.type is FileType.FILE}
+    for (member, place), path in _places(task):
+        for parent in _above([path]) & files.keys():
+            field = member.format(place)
+            return InvalidRequest(
+                f"{field} ({path}) lies below inputs[{files[parent]}].path, which is a file",
+                field=field,
+                remedy="move one of them, or make that input a DIRECTORY",
+            )
+    raise AssertionError("none lies below a file")
 
 
-def _places(task: Task) -> Iterator[tuple[str, str]]:
-    """Give each path in the container at which weft makes something, with the name of its member."""
-    yield from ((f"inputs[{index}].path", item.path) for index, item in enumerate(task.inputs))
-    yield from ((f"outputs[{index}].path", item.path) for index, item in enumerate(task.outputs))
-    yield from ((f"volumes[{index}]", path) for index, path in enumerate(task.volumes))
+def _places(task: Task) -> list[tuple[tuple[str, int], str]]:
+    """Give each path in the container at which weft makes something, after the form of its member's name."""
+    places = [(("inputs[{}].path", index), item.path) for index, item in enumerate(task.inputs)]
+    places += [(("outputs[{}].path", index), item.path) for index, item in enumerate(task.outputs)]
+    places += [(("volumes[{}]", index), path) for index, path in enumerate(task.volumes)]
     for index, step in enumerate(task.steps):
-        yield from (
-            (f"executors[{index}].{name}", path)
-            for name, path in (("stdout", step.stdout), ("stderr", step.stderr))
-            if path is not None
-        )
+        if step.stdout is not None:
+            places.append((("executors[{}].stdout", index), step.stdout))
+        if step.stderr is not None:
+            places.append((("executors[{}].stderr", index), step.stderr))
+    return places
 
 
 def _type(asked: str | None, url: str | None) -> FileType:
@@ -243,8 +250,3 @@ def _checked(check_url: CheckUrl, url: str, field: str, *, writing: bool) -> Non
         check_url(url, writing)
     except WeftError as error:
         raise type(error)(f"{field}: {error.message}", field=field, remedy=error.remedy) from error
-
-
-def _no_nul(text: str | None, field: str) -> None:
-    if text is not None and "\0" in text:
-        raise InvalidRequest(f"{field} holds a NUL character", field=field, remedy="remove it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
 from weft.errors import InvalidRequest
@@ -30,6 +30,8 @@ class Document(BaseModel):
 
 
 FileType = Literal["FILE", "DIRECTORY"]
+#: What no path and no URL is; those have rules of their own.
+Text = Annotated[str, StringConstraints(pattern=r"\A[^\x00]*\z")]
 Gigabytes = Annotated[float, Field(gt=0, le=_LARGEST_GB, allow_inf_nan=False)]
 
 
@@ -37,12 +39,12 @@ class WireExecutor(Document):
     """``tesExecutor``."""
 
     image: str
-    command: list[str]
+    command: list[Text]
     workdir: str | None = None
     stdin: str | None = None
     stdout: str | None = None
     stderr: str | None = None
-    env: dict[str, str] | None = None
+    env: dict[str, Text] | None = None
     ignore_error: bool | None = None
 
 
@@ -53,8 +55,8 @@ class WireInput(Document):
     url: str | None = None
     content: str | None = None
     type: FileType | None = None
-    name: str | None = None
-    description: str | None = None
+    name: Text | None = None
+    description: Text | None = None
     streamable: bool | None = None
 
 
@@ -65,8 +67,8 @@ class WireOutput(Document):
     url: str
     path_prefix: str | None = None
     type: FileType | None = None
-    name: str | None = None
-    description: str | None = None
+    name: Text | None = None
+    description: Text | None = None
 
 
 class WireResources(Document):
@@ -85,13 +87,13 @@ class WireTask(Document):
     """``tesTask``, the part of it that a client may set."""
 
     executors: Annotated[list[WireExecutor], Field(min_length=1)]
-    name: str | None = None
-    description: str | None = None
+    name: Text | None = None
+    description: Text | None = None
     inputs: list[WireInput] | None = None
     outputs: list[WireOutput] | None = None
     resources: WireResources | None = None
     volumes: list[str] | None = None
-    tags: dict[str, str] | None = None
+    tags: dict[Text, Text] | None = None
 
 
 def parse(body: Any) -> WireTask:
@@ -111,6 +113,7 @@ _WORDS: dict[str, tuple[str, str | None]] = {
     "missing": ("is missing", None),
     "string_type": ("must be a string", "put quotes around it"),
     "string_unicode": ("must be text", None),
+    "string_pattern_mismatch": ("holds a NUL character", "remove it"),
     "list_type": ("must be a list", "put it in [ ]"),
     "dict_type": ("must be an object of names and strings", None),
     "model_type": ("must be a JSON object", None),
@@ -126,8 +129,13 @@ _WORDS: dict[str, tuple[str, str | None]] = {
 }
 
 
+#: How pydantic says that it is the name of a member that is wrong, and not its value.
+_OF_A_KEY = "[key]"
+
+
 def _explained(problem: ErrorDetails, *, more: int) -> InvalidRequest:
-    field = _dotted(problem["loc"])
+    where = problem["loc"]
+    field = _dotted(where[:-2] if where and where[-1] == _OF_A_KEY else where)
     what, remedy = _WORDS.get(problem["type"], (problem["msg"], None))
     others = f" (and {more} more)" if more else ""
     return InvalidRequest(f"{field or 'the body'} {what}{others}", field=field or None, remedy=remedy)

@@ -20,6 +20,11 @@ class EventLogger:
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
+    @property
+    def debugs(self) -> bool:
+        """Whether ``debug`` writes anything, for those who would have to find out what first."""
+        return self._logger.isEnabledFor(logging.DEBUG)
+
     def debug(self, event: str, **fields: Any) -> None:
         """Log something for developers."""
         self._log(logging.DEBUG, event, fields)

@@ -62,7 +62,8 @@ def test_each_task_is_what_translate_writes(store: Store, view: str) -> None:
     rows, _ = store.rows(Kind.TASK, Filters(), 100, None)
     assert len(rows) == 2 * len(TASKS)
     for row in rows:
-        assert answers.one(store, row, view) == written(store, row.id, view)
+        shown = answers.minimal(row.id, row.state) if view == "MINIMAL" else answers.one(store, row, view)
+        assert shown == written(store, row.id, view)
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from random import getrandbits
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -21,7 +22,7 @@ from weft.http.doors import Doors
 from weft.http.errors import Problem, problem_of
 from weft.http.intake import ClientGone, Intake
 from weft.http.origin import check_origin
-from weft.http.request import Request
+from weft.http.request import Headers, Request
 from weft.limits import Rates
 from weft.logs import bound, get_logger
 from weft.model import Principal
@@ -87,7 +88,7 @@ class Gate:
             return
         if "//" in scope["path"]:  # many a client is told a base URL that ends in a slash
             scope["path"] = _SLASHES.sub("/", scope["path"])
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = Headers(scope["headers"])
         self._in_hand += 1
         answer = _Answer(send, _request_id(headers), self._stamps(scope["path"], headers.get("origin")))
         token = bound.set({"request": answer.id})
@@ -115,8 +116,9 @@ class Gate:
                 raise
             await self._explain(error, scope, answer, intake)
         finally:
-            milliseconds = round((time.perf_counter() - began) * 1000, 1)
-            log.debug("answered", method=scope["method"], path=scope["path"], status=answer.status, ms=milliseconds)
+            if log.debugs:
+                milliseconds = round((time.perf_counter() - began) * 1000, 1)
+                log.debug("answered", method=scope["method"], path=scope["path"], status=answer.status, ms=milliseconds)
             bound.reset(token)
             self._in_hand -= 1
 
@@ -127,7 +129,7 @@ class Gate:
         """
         if self._in_hand > self._settings.limits.at_once and scope["path"] not in _HEALTH:
             raise Unavailable("this server has as many requests in hand as it may have", remedy="try again later")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > _MOST_HEADERS:
+        if sum(map(len, chain.from_iterable(scope["headers"]))) > _MOST_HEADERS:
             raise HTTPException(431, f"the headers are larger than {_MOST_HEADERS} bytes")
         if "\n" in scope["path"]:  # Starlette's and Flask's routers do not agree on these
             raise HTTPException(404)
@@ -210,7 +212,7 @@ class _Answer:
             given = message.get("headers", ())
             names = {name for name, _ in given}
             stamped = [item for item in self._policy if item[0] not in names]
-            message = {**message, "headers": [*given, *stamped, (b"x-request-id", self.id.encode())]}
+            message["headers"] = [*given, *stamped, (b"x-request-id", self.id.encode())]
         await self._send(message)
 
     async def nothing(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -234,5 +236,5 @@ class _Answer:
 
 
 def _request_id(headers: Mapping[str, str]) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"  # no secret
+    given = headers.get("x-request-id")
+    return given if given is not None and _REQUEST_ID.fullmatch(given) else f"{getrandbits(64):016x}"  # no secret

@@ -27,8 +27,9 @@ class Intake:
         """Keep the bounds; ``patience``: seconds that a client may be silent, or behind the least rate."""
         self._scope = scope
         self._receive = receive
-        self._form = content_type_of(scope).startswith("multipart/")
-        self._limit = max_form if self._form else max_body
+        self._max_body = max_body
+        self._max_form = max_form
+        self._limit = max_body
         self._count = 0
         self._patience = patience
         self._waited = 0.0
@@ -40,18 +41,27 @@ class Intake:
 
         :raises TooLarge: the body is, or says it will be, larger than the limit.
         :raises TooSlow: it does not come.
+        :raises UnsupportedMediaType: there is more than one ``Content-Type``.
         """
+        form = content_type_of(self._scope).startswith("multipart/")
         if self.finished:
             return self._receive
+        if form:
+            self._limit = self._max_form
         self._check(_declared_length(self._scope))
-        if self._form:
+        if form:
             return self._counted
+        body = (await self._counted()).get("body", b"")
+        if not self.finished:
+            body += await self._rest()
+        _set_length(self._scope, len(body))
+        return _replay(body, self._receive)
+
+    async def _rest(self) -> bytes:
         chunks = []
         while not self.finished:
             chunks.append((await self._counted()).get("body", b""))
-        body = b"".join(chunks)
-        _set_length(self._scope, len(body))
-        return _replay(body, self._receive)
+        return b"".join(chunks)
 
     async def linger(self) -> None:
         """Throw away the rest of a body that was refused, for at most ``LINGER_SECONDS``."""

@@ -16,7 +16,7 @@ from weft.states import STORED, TERMINAL, State
 from weft.store import outbox
 from weft.store.history import add_event, first_events
 from weft.store.link import Link, Prepared
-from weft.store.rows import Row, clean, document_bytes, has_content, job_columns, packed
+from weft.store.rows import Brief, Row, clean, document_bytes, has_content, job_columns, packed
 from weft.store.schema import LEASED, attempts, callbacks, events, is_in, jobs, tags, tails
 
 #: Columns that a new job leaves empty.
@@ -24,6 +24,7 @@ _LATER = ("started_at", "ended_at", "lease_owner", "lease_until", "executor", "n
 _INSERT = Prepared(insert(jobs).values({item.name: bindparam(item.name) for item in jobs.c if item.name not in _LATER}))
 _ADD_TAG = Prepared(insert(tags))
 _BY_ID = Prepared(select(*job_columns(jobs)).where(jobs.c.id == bindparam("id")))
+_BRIEF = Prepared(select(*job_columns(jobs, Brief._fields)).where(jobs.c.id == bindparam("id")))
 _BY_KEY = Prepared(
     select(*job_columns(jobs)).where(
         jobs.c.owner == bindparam("owner"),
@@ -131,6 +132,12 @@ def get(link: Link, job_id: str) -> Row | None:
     """Return the job's row."""
     found = link.one(_BY_ID, id=job_id)
     return None if found is None else Row._make(found)
+
+
+def brief(link: Link, job_id: str) -> Brief | None:
+    """Return what few columns tell of a job."""
+    found = link.one(_BRIEF, id=job_id)
+    return None if found is None else Brief._make(found)
 
 
 def state_of(link: Link, job_id: str) -> State | None:

@@ -100,9 +100,11 @@ class Link:
     def all(self, statement: Prepared, **params: Any) -> list[Values]:
         """Return all rows."""
         try:
-            return list(self._execute(statement, params).fetchall())
+            found: Any = self._execute(statement, params).fetchall()
         except self._errors as error:
             raise dialect.translated(error) from error
+        rows: list[Values] = found
+        return rows
 
     def one(self, statement: Prepared, **params: Any) -> Values | None:
         """Return the only row, or None."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -74,9 +74,20 @@ class Row(NamedTuple):
         )
 
 
-def job_columns(table: FromClause) -> list[ColumnElement[Any]]:
-    """Return the columns that make a ``Row``."""
-    return [table.c[name] for name in Row._fields]
+class Brief(NamedTuple):
+    """What says who may see a job, and how it stands."""
+
+    id: str
+    kind: str
+    state: str
+    owner: str
+    parent: str | None
+    project: str | None
+
+
+def job_columns(table: FromClause, names: Iterable[str] = Row._fields) -> list[ColumnElement[Any]]:
+    """Return the columns that make a ``Row``, or those that are named."""
+    return [table.c[name] for name in names]
 
 
 def document_bytes(document: Mapping[str, Any]) -> bytes:

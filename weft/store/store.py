@@ -33,13 +33,13 @@ from weft.store.link import Link, Readers, open_writer
 from weft.store.notify import NotifyBell
 from weft.store.pages import Filters
 from weft.store.patience import Patience
-from weft.store.rows import Row
+from weft.store.rows import Brief, Row
 from weft.store.tokens import IssuedToken
 from weft.store.upgrade import upgrade
 from weft.store.workers import WorkerInfo
 from weft.store.writer import Writer
 
-__all__ = ["Filters", "IssuedToken", "Page", "Row", "Store", "WorkerInfo"]
+__all__ = ["Brief", "Filters", "IssuedToken", "Page", "Row", "Store", "WorkerInfo"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -149,6 +149,11 @@ class Store:
         """Like ``get``, with the document as the bytes that are stored."""
         with self._readers.link() as link:
             return jobs.get(link, job_id)
+
+    def brief(self, job_id: str) -> Brief | None:
+        """Return how a job stands and who may see it; cheaper than ``row``."""
+        with self._readers.link() as link:
+            return jobs.brief(link, job_id)
 
     def page(self, kind: Kind, filters: Filters, size: int, token: str | None) -> Page:
         """Return at most ``size`` jobs, newest first.

@@ -15,6 +15,8 @@ from typing import Any
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from weft.protocol import WholeAnswers
+
 #: More than the 64 KiB that ``weft.http.gate`` explains with 431: beyond this the connection is just closed.
 MOST_HEAD_BYTES = 128 << 10
 #: Descriptors that are left for files, the database, backends and children.
@@ -45,8 +47,8 @@ def bounded(most: int, *, head_seconds: float, patience: float) -> type[HttpTool
     return type("Bounded", (_Bounded,), {"most": most, "head_seconds": head_seconds, "patience": patience})
 
 
-class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's own, which hangs up on whoever does not come to the point."""
+class PatientProtocol(WholeAnswers):
+    """uvicorn's own with a shorter way out, which hangs up on whoever does not come to the point."""
 
     head_seconds = 15.0
 

@@ -26,6 +26,7 @@ from weft.http.request import Headers, Request
 from weft.limits import Rates
 from weft.logs import bound, get_logger
 from weft.model import Principal
+from weft.protocol import WHOLE, Whole
 
 log = get_logger(__name__)
 
@@ -90,7 +91,9 @@ class Gate:
             scope["path"] = _SLASHES.sub("/", scope["path"])
         headers = Headers(scope["headers"])
         self._in_hand += 1
-        answer = _Answer(send, _request_id(headers), self._stamps(scope["path"], headers.get("origin")))
+        stamps = self._stamps(scope["path"], headers.get("origin"))
+        whole = scope.get("extensions", {}).pop(WHOLE, None)  # holds the connection, which holds the scope
+        answer = _Answer(send, _request_id(headers), stamps, whole)
         token = bound.set({"request": answer.id})
         began = time.perf_counter()
         intake: Intake | None = None
@@ -200,20 +203,38 @@ class Gate:
 class _Answer:
     """The way back: stamps the headers that every answer bears."""
 
-    def __init__(self, send: Send, request_id: str, policy: Sequence[tuple[bytes, bytes]]) -> None:
+    def __init__(
+        self, send: Send, request_id: str, policy: Sequence[tuple[bytes, bytes]], whole: Whole | None = None
+    ) -> None:
+        """Keep where to send; ``whole`` is the server's shorter way for an answer that is there at once."""
         self._send = send
         self._policy = policy
+        self._whole = whole
+        self._head: Message | None = None
         self.id = request_id
         self.status: int | None = None
 
     async def send(self, message: Message) -> None:
+        """Send on; the head waits for the first piece of the body, so that both may go at once."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
             given = message.get("headers", ())
             names = {name for name, _ in given}
             stamped = [item for item in self._policy if item[0] not in names]
             message["headers"] = [*given, *stamped, (b"x-request-id", self.id.encode())]
-        await self._send(message)
+            self._head = message
+            return
+        head, self._head = self._head, None
+        if head is None:
+            await self._send(message)
+        elif not self._sent_at_once(head, message):
+            await self._send(head)
+            await self._send(message)
+
+    def _sent_at_once(self, head: Message, message: Message) -> bool:
+        if self._whole is None or message.get("more_body", False):
+            return False
+        return self._whole(head["status"], head["headers"], message.get("body", b""))
 
     async def nothing(self, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """Answer 204."""

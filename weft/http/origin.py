@@ -28,11 +28,10 @@ def check_origin(method: str, headers: Mapping[str, str], settings: Settings) ->
     """
     host = headers.get("host", "")
     _check_host(host, settings.host, settings.base_url)
-    origin = headers.get("origin")
-    known = {host, *_netlocs(settings.base_url)}
-    if method in _READING or origin is None or origin in settings.cors_origins:
+    origin = None if method in _READING else headers.get("origin")
+    if origin is None or origin in settings.cors_origins:
         return
-    if origin.partition("://")[2] not in known:
+    if origin.partition("://")[2] not in {host, *_netlocs(settings.base_url)}:
         raise Forbidden(
             "a page of another site may not send requests here",
             remedy="set base_url to the site's URL, or list the page's origin in cors_origins",

@@ -10,8 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
-from typing import Any
+from contextlib import contextmanager, suppress
+from typing import Any, cast
 
 from sqlalchemy import Engine, Executable
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -99,16 +99,11 @@ class Link:
 
     def all(self, statement: Prepared, **params: Any) -> list[Values]:
         """Return all rows."""
-        try:
-            found: Any = self._execute(statement, params).fetchall()
-        except self._errors as error:
-            raise dialect.translated(error) from error
-        rows: list[Values] = found
-        return rows
+        return self._rows(statement, params)
 
     def one(self, statement: Prepared, **params: Any) -> Values | None:
         """Return the only row, or None."""
-        rows = self.all(statement, **params)
+        rows = self._rows(statement, params)
         return rows[0] if rows else None
 
     def send(self, text: str) -> DBAPICursor:
@@ -192,6 +187,12 @@ class Link:
         with suppress(self._errors, DBAPIError):
             self._pooled.close()
 
+    def _rows(self, statement: Prepared, params: dict[str, Any]) -> list[Values]:
+        try:
+            return cast(list[Values], self._execute(statement, params).fetchall())
+        except self._errors as error:
+            raise dialect.translated(error) from error
+
     def _execute(self, statement: Prepared, params: dict[str, Any]) -> DBAPICursor:
         text, constants = statement.text(self._engine)
         if constants:
@@ -224,22 +225,35 @@ class Readers:
         self._idle: deque[Link] = deque()
         self._open = True
         most = dialect.most_readers(engine)
-        self._gate = nullcontext() if most is None else threading.BoundedSemaphore(most)
+        self._gate = None if most is None else threading.BoundedSemaphore(most)
 
-    @contextmanager
-    def link(self) -> Iterator[Link]:
-        """Lend a connection; after an error it is closed instead of kept.
+    def link(self) -> Loan:
+        """Lend a connection for a ``with`` block; after an error it is closed instead of kept.
+
+        :raises Unavailable: (at its beginning) the database does not answer.
+        """
+        return Loan(self)
+
+    def take(self) -> Link:
+        """Return a connection that nobody else uses; ``give_back`` it.
 
         :raises Unavailable: the database does not answer.
         """
-        with self._gate:
-            link = self._take()
-            try:
-                yield link
-            except BaseException:
-                link.close()
-                raise
-            self._put(link)
+        if self._gate is not None:
+            self._gate.acquire()
+        try:
+            return self._idle_link() or self._new_link()
+        except BaseException:
+            self._leave()
+            raise
+
+    def give_back(self, link: Link, *, good: bool) -> None:
+        """Keep a connection that was taken, or close it."""
+        if good and self._open and len(self._idle) < _KEPT:
+            self._idle.append(link)
+        else:
+            link.close()
+        self._leave()
 
     def close(self) -> None:
         """Close the idle ones now and the lent ones when they come back."""
@@ -248,22 +262,42 @@ class Readers:
             with suppress(IndexError):
                 self._idle.pop().close()
 
-    def _take(self) -> Link:
-        with suppress(IndexError):
-            while True:
+    def _idle_link(self) -> Link | None:
+        while self._idle:
+            try:
                 link = self._idle.pop()
-                if not link.is_stale:
-                    return link
-                link.close()
+            except IndexError:  # another thread was first
+                return None
+            if not link.is_stale:
+                return link
+            link.close()
+        return None
+
+    def _new_link(self) -> Link:
         link = Link(self._engine)
         link.send(dialect.read_only_statement(self._engine))
         return link
 
-    def _put(self, link: Link) -> None:
-        if self._open and len(self._idle) < _KEPT:
-            self._idle.append(link)
-        else:
-            link.close()
+    def _leave(self) -> None:
+        if self._gate is not None:
+            self._gate.release()
+
+
+class Loan:
+    """A read connection for the length of a ``with`` block."""
+
+    __slots__ = ("_link", "_readers")
+
+    def __init__(self, readers: Readers) -> None:
+        """Take nothing yet."""
+        self._readers = readers
+
+    def __enter__(self) -> Link:
+        self._link = self._readers.take()
+        return self._link
+
+    def __exit__(self, kind: object, error: object, traceback: object) -> None:
+        self._readers.give_back(self._link, good=kind is None)
 
 
 def _original(error: Exception) -> Exception:

@@ -82,7 +82,7 @@ def test_a_thousand_running_jobs_are_adopted(tmp_path: Path) -> None:
     try:
         world = World(tmp_path / "data", store)
         task = a_task(steps=(a_step(command=("sleep", "1000")),))
-        job_ids = [store.create_soon(a_new_job(task=task)).result().id for _ in range(MANY)]
+        job_ids = [store.create(a_new_job(task=task)).id for _ in range(MANY)]
         life = Life()
         first = world.new_worker(life)
         first.slots = {Kind.TASK: MANY}

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,8 @@ def filled(data: Path, number: int, **changes: Any) -> None:
     store.start()
 
     def add(link: Link, first: int) -> None:
-        for index in range(first, min(first + 2000, number)):
-            jobs.create(
-                link, a_new_job(owner=f"local|user{index % 1000}" if index % 10 else "local|anonymous", **changes)
-            )
+        owners = (f"local|user{index % 1000}" if index % 10 else "local|anonymous" for index in range(first, number))
+        jobs.create_all(link, [a_new_job(owner=owner, **changes) for owner in islice(owners, 2000)])
 
     for first in range(0, number, 2000):
         store.writer.run(lambda link, first=first: add(link, first))

@@ -16,26 +16,23 @@ from pathlib import Path
 import requests
 
 from benchmarks.report import Row, at_least, at_most
-from benchmarks.wrk import SERVER_CORE, Load, Outcome, measure, on_cores, task_document
+from benchmarks.wrk import SERVER_CORE, Load, Mixed, Outcome, measure, on_cores, task_document
 from tests.live import LiveWeft
 
 CEILING, WEFT = "bare ASGI", "weft"
 _GOAL = 0.7
 
 
-def loads(tes: str) -> dict[str, Load]:
-    """Return the three requests, for a server that holds at least 100 tasks; makes those tasks first."""
+def loads(tes: str) -> dict[str, Load | Mixed]:
+    """Return the requests, for a server that holds at least 100 tasks; makes those tasks first."""
     body = task_document()
     session = requests.Session()
     for _ in range(100):
         answer = session.post(f"{tes}/tasks", data=body, headers={"Content-Type": "application/json"}, timeout=30)
         answer.raise_for_status()
     task_id = answer.json()["id"]
-    return {
-        "get": Load(f"/tasks/{task_id}"),
-        "list": Load("/tasks?view=BASIC&page_size=100"),
-        "create": Load("/tasks", body),
-    }
+    get, page, create = Load(f"/tasks/{task_id}"), Load("/tasks?view=BASIC&page_size=100"), Load("/tasks", body)
+    return {"get": get, "list": page, "create": create, "mixed": Mixed((get,) * 14 + (create,) * 5 + (page,))}
 
 
 @dataclass(frozen=True)
@@ -52,7 +49,7 @@ def figures(
     """Return what -> name of the server -> the median outcome of ``rounds``, the servers in turn."""
     kinds = {name: loads(server.tes) for name, server in servers.items()}
     medians: dict[str, dict[str, Outcome]] = {}
-    for what in ("get", "list", "create"):
+    for what in ("get", "list", "create", "mixed"):
         seen: dict[str, list[Outcome]] = {name: [] for name in servers}
         for _ in range(rounds):
             for name, server in servers.items():
@@ -84,8 +81,8 @@ def rows(
 
 
 @contextmanager
-def both(folder: Path) -> Iterator[dict[str, Server]]:
-    """Serve the ceiling and weft's API, each on the server's core."""
+def both(folder: Path, others: Mapping[str, str]) -> Iterator[dict[str, Server]]:
+    """Serve the ceiling and weft's API, each on the server's core; ``others`` are base URLs of TES by name."""
     weft = LiveWeft(folder / "weft", command="api")
     with on_cores(SERVER_CORE):
         argv = [sys.executable, "-m", "benchmarks.ceiling", str(folder / "bare")]
@@ -97,7 +94,9 @@ def both(folder: Path) -> Iterator[dict[str, Server]]:
         assert bare.stdout is not None
         assert weft.process is not None
         url = bare.stdout.readline().strip()
-        yield {CEILING: Server(f"{url}/ga4gh/tes/v1", bare.pid), WEFT: Server(weft.tes, weft.process.pid)}
+        yield {CEILING: Server(f"{url}/ga4gh/tes/v1", bare.pid), WEFT: Server(weft.tes, weft.process.pid)} | {
+            name: Server(tes.rstrip("/")) for name, tes in others.items()
+        }
     finally:
         weft.stop()
         bare.terminate()

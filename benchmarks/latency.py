@@ -31,18 +31,23 @@ def rows(weft: LiveWeft, docker_host: str, image: str, rounds: int = 15) -> list
 
     def bare() -> float:
         begin = time.perf_counter()
-        container = client.api.create_container(
-            image, ["echo", "hello"], user="65534:65534", network_disabled=True, host_config=_host_config(client)
-        )
-        client.api.start(container["Id"])
-        client.api.wait(container["Id"])
-        client.api.logs(container["Id"])
-        client.api.remove_container(container["Id"])
+        bare_container(client, image)
         return (time.perf_counter() - begin) * 1000
 
     by_weft(), bare()
     mine, limit = interleaved(rounds, by_weft, bare)
-    return [at_most("one echo task on Docker, create to COMPLETE", mine, limit, "ms", 1.25)]
+    return [at_most("one echo task on Docker, create to COMPLETE", mine, limit, "ms", 1.15)]
+
+
+def bare_container(client: docker.DockerClient, image: str) -> None:
+    """Run ``echo`` in a container, hardened as weft hardens its own, with the fewest calls that do it."""
+    container = client.api.create_container(
+        image, ["echo", "hello"], user="65534:65534", network_disabled=True, host_config=_host_config(client)
+    )
+    client.api.start(container["Id"])
+    client.api.wait(container["Id"])
+    client.api.logs(container["Id"])
+    client.api.remove_container(container["Id"])
 
 
 def _host_config(client: docker.DockerClient) -> dict[str, object]:

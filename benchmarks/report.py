@@ -15,12 +15,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.chart import svg
+
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
 class Row:
-    """``ratio`` is value / limit; ``goal`` says in words what it should be, ``reached`` whether it is."""
+    """``ratio`` is value / limit; ``goal`` says in words what it should be, ``reached`` whether it is.
+
+    ``reach`` is 1 at the goal, and more the better a figure is.
+    """
 
     name: str
     value: float
@@ -28,22 +33,27 @@ class Row:
     unit: str
     ratio: float | None
     goal: str
-    reached: bool
+    reach: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether the goal is reached."""
+        return self.reach >= 1
 
 
 def at_most(name: str, value: float, limit: float, unit: str, goal: float) -> Row:
     """Make a row whose ratio should not exceed ``goal``."""
-    return Row(name, value, limit, unit, value / limit, f"<= {goal:g} x", value / limit <= goal)
+    return Row(name, value, limit, unit, value / limit, f"<= {goal:.3g} x", goal * limit / value)
 
 
 def at_least(name: str, value: float, limit: float, unit: str, goal: float) -> Row:
     """Make a row whose ratio should reach ``goal``."""
-    return Row(name, value, limit, unit, value / limit, f">= {goal:g} x", value / limit >= goal)
+    return Row(name, value, limit, unit, value / limit, f">= {goal:g} x", value / limit / goal)
 
 
 def below(name: str, value: float, unit: str, goal: float) -> Row:
     """Make a row whose value itself should stay below ``goal``."""
-    return Row(name, value, None, unit, None, f"< {goal:g} {unit}", value < goal)
+    return Row(name, value, None, unit, None, f"< {goal:g} {unit}", goal / value if value else 2.0)
 
 
 def interleaved(rounds: int, *actions: Callable[[], float]) -> list[float]:
@@ -56,7 +66,7 @@ def interleaved(rounds: int, *actions: Callable[[], float]) -> list[float]:
 
 
 def publish(rows: list[Row]) -> Path:
-    """Print the table, and write JSON beside it with machine, date and revision."""
+    """Print the table, and write it as JSON with machine, date and revision, and as a chart beside that."""
     table = Table(title="weft benchmarks")
     for heading in ("figure", "value", "limit", "ratio", "goal", ""):
         table.add_column(heading)
@@ -68,7 +78,9 @@ def publish(rows: list[Row]) -> Path:
     Console(width=140).print(table)
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{time.strftime('%Y%m%dT%H%M%S')}.json"
-    path.write_text(json.dumps({"machine": _machine(), "rows": [asdict(row) for row in rows]}, indent=1))
+    figures = [{**asdict(row), "reached": row.reached} for row in rows]
+    path.write_text(json.dumps({"machine": _machine(), "rows": figures}, indent=1))
+    path.with_suffix(".svg").write_text(svg(rows))
     return path
 
 

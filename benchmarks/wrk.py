@@ -34,10 +34,47 @@ class Load:
         """Return the Lua that makes wrk send it."""
         if self.body is None:
             return _REPORT
-        text = self.body.decode().replace("]]", "] ]")
+        text = _in_brackets(self.body)
         return (
             f'wrk.method = "POST"\nwrk.body = [[{text}]]\nwrk.headers["Content-Type"] = "application/json"\n{_REPORT}'
         )
+
+
+@dataclass(frozen=True)
+class Mixed:
+    """Several kinds of request in turn, as often as each is listed."""
+
+    loads: tuple[Load, ...]
+
+    #: To be put behind the base URL.
+    path = ""
+
+    def script(self) -> str:
+        """Return the Lua that makes wrk send them."""
+        requests = ",\n".join(_request(load) for load in self.loads)
+        return f"""
+local prefix, turn = "", 0
+function init(args)
+  prefix = wrk.path == "/" and "" or wrk.path
+  kinds = {{ {requests} }}
+end
+function request()
+  turn = turn % #kinds + 1
+  local kind = kinds[turn]
+  return wrk.format(kind.method, prefix .. kind.path, kind.headers, kind.body)
+end
+{_REPORT}"""
+
+
+def _request(load: Load) -> str:
+    if load.body is None:
+        return f'{{ method = "GET", path = "{load.path}" }}'
+    headers = '{ ["Content-Type"] = "application/json" }'
+    return f'{{ method = "POST", path = "{load.path}", headers = {headers}, body = [[{_in_brackets(load.body)}]] }}'
+
+
+def _in_brackets(body: bytes) -> str:
+    return body.decode().replace("]]", "] ]")
 
 
 @dataclass(frozen=True)
@@ -53,7 +90,7 @@ class Outcome:
     cpu: float = 0.0
 
 
-def measure(base: str, load: Load, *, connections: int, seconds: int, pid: int | None = None) -> Outcome:
+def measure(base: str, load: Load | Mixed, *, connections: int, seconds: int, pid: int | None = None) -> Outcome:
     """Send ``load`` to ``base`` over this many connections at once, each waiting for its answer.
 
     :param pid: the server's process, if it is on this host.

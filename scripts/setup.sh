@@ -130,6 +130,19 @@ make_nextflow() {
     printf '%s\n' "$wanted" >$stamp
 }
 
+# A real OpenID provider, which tests start.
+make_provider() {
+    local folder=tests/testbeds/oidc stamp=tests/testbeds/oidc/node_modules/.weft-lock wanted
+    command -v npm >/dev/null || return 0
+    wanted=$(sha256sum <$folder/package-lock.json)
+    if [ "$(cat $stamp 2>/dev/null)" = "$wanted" ]; then
+        return
+    fi
+    say "installing the OpenID provider of the tests from $folder/package-lock.json"
+    (cd $folder && npm ci --silent --no-audit --no-fund --ignore-scripts)
+    printf '%s\n' "$wanted" >$stamp
+}
+
 missing=$(wanted_packages "$@")
 if [ -n "$missing" ]; then
     # shellcheck disable=SC2086

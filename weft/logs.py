@@ -51,6 +51,30 @@ def get_logger(name: str) -> EventLogger:
     return EventLogger(logging.getLogger(name))
 
 
+#: What is secret wherever it stands: credentials in headers and URLs, tokens of weft, JWTs, signatures in queries.
+_SECRETS = re.compile(
+    r"""
+    (?P<scheme>\b(?:Bearer|Basic)\s+)[A-Za-z0-9._~+/=-]{8,}
+    | (?P<site>[a-z][a-z0-9+.-]*://)[^\s/@"'<>]*@
+    | (?P<name>\b[\w.-]*(?:token|secret|password|passwd|signature|credential|api[_-]?key|authorization)[\w.-]*
+        ["']?\s*[=:]\s*["']?)(?!Bearer\b|Basic\b)[^\s&"',;)}\]]+
+    | \bweft_[A-Za-z0-9_-]{16,}
+    | \bey[JI][A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.?[A-Za-z0-9_-]*
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """Replace what looks like a secret by ``***``, whoever wrote it into a line."""
+    return _SECRETS.sub(_mask, text)
+
+
+def _mask(found: re.Match[str]) -> str:
+    site = found["site"]
+    return f"{site}***@" if site else f"{found['scheme'] or found['name'] or ''}***"
+
+
 _BREAKS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -59,7 +83,7 @@ class _Text(logging.Formatter):
         fields: dict[str, Any] = getattr(record, "fields", {})
         tail = "".join(f" {key}={_one_line(value)}" for key, value in fields.items() if value is not None)
         line = f"{self.formatTime(record, '%Y-%m-%dT%H:%M:%S')} {record.levelname:<7} {record.getMessage()}{tail}"
-        return line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}"
+        return masked(line if record.exc_info is None else f"{line}\n{self.formatException(record.exc_info)}")
 
 
 def _one_line(value: Any) -> str:
@@ -73,7 +97,7 @@ class _Json(logging.Formatter):
         entry.update(getattr(record, "fields", {}))
         if record.exc_info is not None:
             entry["traceback"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry, default=str).decode()
+        return masked(orjson.dumps(entry, default=str).decode())
 
 
 def configure(level: str = "INFO", *, as_json: bool = False) -> None:

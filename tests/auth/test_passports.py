@@ -58,6 +58,19 @@ def test_a_token_without_the_scope_asks_for_no_passport(site: LoginSite, provide
     assert "/userinfo" not in provider.asked
 
 
+def test_an_opaque_token_and_its_passport_are_one_question_an_hour(open_site: OpenSite, provider: Provider) -> None:
+    site = open_site(provider, issuer={"passport": "userinfo", "opaque": "userinfo"}, visa_issuers=[trust(provider)])
+    provider.userinfo["opaque"] = {"sub": "ada", "ga4gh_passport_v1": [provider.visa(exp=time.time() + 9e5)]}
+    for _ in range(3):
+        assert len(site.who("opaque").json()["visas"]) == 1
+    assert provider.asked.count("/userinfo") == 1
+    assert site.who(provider.token(scope="tes:read")).json()["visas"] == []
+    assert provider.asked.count("/userinfo") == 1, "a JWT without the scope is not shown at userinfo"
+    provider.userinfo = {}
+    site.clock.ahead = 3601
+    assert_error(site.who("opaque"), 401, "refuses it")
+
+
 def test_a_passport_in_the_access_token_itself_is_not_read(site: LoginSite, provider: Provider) -> None:
     token = provider.token(scope="openid", ga4gh_passport_v1=[provider.visa()], ga4gh_visa_v1={"type": "x"})
     assert site.who(token).json()["visas"] == []

@@ -7,8 +7,9 @@ introspection (RFC 7662) or at userinfo. Nothing that a token says decides where
 from __future__ import annotations
 
 import base64
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -58,14 +59,6 @@ class Ask(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
-    """Whom a token stands for, and all scopes that it has."""
-
-    principal: Principal
-    scopes: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Passport:
     """A passport that its broker signed; its visas are not checked yet."""
 
@@ -73,6 +66,16 @@ class Passport:
     subject: str
     expires_at: float
     visas: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Whom a token stands for, and all scopes that it has."""
+
+    principal: Principal
+    scopes: frozenset[str]
+    #: What came along where the provider was asked for the person.
+    passport: Passport | None = None
 
 
 class Issuer:
@@ -110,7 +113,8 @@ class Issuer:
         """
         if self.settings.opaque == "userinfo":
             claims = self.userinfo(token)
-            return self._named(claims, None)
+            known = self._named(claims, None)
+            return replace(known, passport=self._unsigned_passport(claims, known.principal)) if self.polled else known
         reply = self._asked(
             self._endpoint("introspection_endpoint"),
             headers=self._client_login(),
@@ -157,11 +161,14 @@ class Issuer:
 
     # -- passports ---------------------------------------------------------------------------------------------
 
+    @property
+    def polled(self) -> bool:
+        """Whether one question at userinfo gives person and passport together."""
+        return self.settings.opaque == "userinfo" and self.settings.passport == "userinfo"
+
     def has_passport(self, known: Known) -> bool:
         """Tell whether the provider can be asked for the visas of whom this token stands for."""
-        if self.settings.passport == "ignore":
-            return False
-        return PASSPORT_SCOPE in known.scopes or self.settings.opaque == "userinfo"
+        return self.settings.passport != "ignore" and PASSPORT_SCOPE in known.scopes
 
     def passport_of(self, token: str, known: Known) -> Passport:
         """Ask the provider for the passport that belongs to an access token.
@@ -178,8 +185,13 @@ class Issuer:
         claims = self.userinfo(token)
         if claims.get("sub") != principal.subject:
             raise InvalidToken("userinfo is of another subject than the token")
+        return self._unsigned_passport(claims, principal)
+
+    @staticmethod
+    def _unsigned_passport(claims: Mapping[str, Any], principal: Principal) -> Passport:
+        """Take the visas from userinfo: that it came from the broker itself is what proves it."""
         visas = tuple(required.strings(claims.get(PASSPORT_CLAIM)))
-        ends = principal.expires_at if principal.expires_at is not None else float("inf")
+        ends = principal.expires_at if principal.expires_at is not None else math.inf
         return Passport(issuer=principal.issuer, subject=principal.subject, expires_at=ends, visas=visas)
 
     def read_passport(self, token: signed.Signed) -> Passport:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -33,6 +34,7 @@ class People:
         self._opaque = next((issuer for issuer in issuers if issuer.settings.opaque != "refuse"), None)
         self._visas = visas
         self._polled: Remembered[Passport] = Remembered(_MOST_PASSPORTS)
+        self._asked: Remembered[Known] = Remembered(_MOST_PASSPORTS)
 
     def identify(self, credentials: Credentials) -> Principal:
         """Return who sent ``credentials``, with the visas that count and the time at which all this ends.
@@ -47,7 +49,9 @@ class People:
         else:
             issuer, known = self._of_issuer(credentials.token)
             principal = known.principal
-            if issuer.has_passport(known):
+            if known.passport is not None:
+                passports.append(known.passport)
+            elif issuer.has_passport(known):
                 passports.append(self._polled_passport(issuer, credentials.token, known))
         passports += [self._shown_passport(text) for text in credentials.passports]
         return self._with_visas(principal, passports) if passports else principal
@@ -65,7 +69,17 @@ class People:
             return issuer, issuer.of_jwt(jwt)
         if self._opaque is None:
             raise InvalidToken("the token is not a JWT, and no issuer is configured to be asked about others")
-        return self._opaque, self._opaque.of_opaque(token)
+        return self._opaque, self._of_opaque(self._opaque, token)
+
+    def _of_opaque(self, issuer: Issuer, token: str) -> Known:
+        if not issuer.polled:
+            return issuer.of_opaque(token)
+        key, now = _digest(token), self._clock()
+        known = self._asked.get(key, now)
+        if known is None:
+            known = issuer.of_opaque(token)
+            self._asked.put(key, known, until=now + _POLL_SECONDS)
+        return known
 
     def _issuer_of(self, jwt: signed.Signed, what: str) -> Issuer:
         name = jwt.claims.get("iss")
@@ -75,8 +89,7 @@ class People:
         return issuer
 
     def _polled_passport(self, issuer: Issuer, token: str, known: Known) -> Passport:
-        key = hashlib.sha256(token.encode()).digest()
-        now = self._clock()
+        key, now = _digest(token), self._clock()
         passport = self._polled.get(key, now)
         if passport is None or passport.subject != known.principal.subject:
             passport = issuer.passport_of(token, known)
@@ -95,4 +108,14 @@ class People:
             if not one_person(visas, me, (passport.issuer, passport.subject), now=now):
                 raise Forbidden("the passport is of another person than the token")
         ends = [principal.expires_at, *(passport.expires_at for passport in passports)]
-        return replace(principal, visas=visas, expires_at=min(end for end in ends if end is not None))
+        return replace(principal, visas=visas, expires_at=_first(ends))
+
+
+def _first(ends: Sequence[float | None]) -> float | None:
+    """Return the first end; None when there is none."""
+    first = min((end for end in ends if end is not None), default=math.inf)
+    return None if first == math.inf else first
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode()).digest()

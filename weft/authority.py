@@ -27,7 +27,7 @@ from weft.model import Job, Kind, Principal
 
 #: Parts of a path that name what was asked for; what follows them may be the name of a file.
 _PATH_PARTS = 7
-_REMEMBERED_RUNS = 4096
+_REMEMBERED = 4096
 
 
 class Refused(Forbidden):
@@ -78,7 +78,7 @@ class Authority:
         self._clock = clock
         self._policy = policy
         self._journal = journal
-        self._run = lru_cache(maxsize=_REMEMBERED_RUNS)(lambda run_id: self._what_a_run_has(job, run_id))
+        self._run = lru_cache(maxsize=_REMEMBERED)(lambda run_id: self._what_a_run_has(job, run_id))
 
     # -- before a job is created -----------------------------------------------------------------------------------
 
@@ -185,7 +185,10 @@ class Authority:
     def limits(self, site: LimitsOf) -> LimitsOf:
         """Put what the policy gives a principal in place of what the settings give everybody."""
         policy = self._policy
-        return site if policy is None else lambda principal: _over(site(principal), policy(), principal)
+        if policy is None:
+            return site
+        known = lru_cache(maxsize=_REMEMBERED)(lambda version, principal: _over(site(principal), policy(), principal))
+        return lambda principal: known(policy().version, principal)
 
     def note_policy(self, policy: Policy) -> None:
         """Record that a version of the policy comes into force."""

@@ -32,6 +32,8 @@ def dataset_findings(
 
 def grounds(policy: Policy, datasets: tuple[str, ...], visas: tuple[Visa, ...]) -> tuple[Visa, ...]:
     """Return the visas that decisions on these datasets can stand on."""
+    if not visas:
+        return ()
     asked = [visa for dataset in policy.datasets if dataset.name in datasets for visa in dataset.visas]
     return tuple(visa for visa in visas if any(_matches(visa, wanted) for wanted in asked))
 

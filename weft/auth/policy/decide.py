@@ -10,7 +10,7 @@ from weft.auth.policy import urls
 from weft.auth.policy.datasets import dataset_findings
 from weft.auth.policy.document import Role, Use
 from weft.auth.policy.finding import Finding, allowed, refused
-from weft.auth.policy.policy import Policy, Terms
+from weft.auth.policy.policy import Policy, Standing, Terms
 from weft.auth.policy.resource import Action, Named, Resource
 from weft.model import Kind, Principal
 
@@ -92,8 +92,9 @@ def _by_role(has_it: bool, role: Role, action: Action) -> Finding:
 def _use(policy: Policy, principal: Principal, action: Action, resource: Resource, now: float) -> Iterator[Finding]:
     if principal.expires_at is not None and action is Action.CREATE:
         yield _token(principal.expires_at, now)
-    yield _submitter(policy, principal)
-    membership = _project(policy, principal, action, resource)
+    standing = policy.standing(principal)
+    yield _submitter(policy, standing)
+    membership = _project(policy, standing, action, resource)
     yield membership
     project = membership.project if membership.allowed else None
     terms = policy.terms.get(project, policy.terms[None])
@@ -102,10 +103,8 @@ def _use(policy: Policy, principal: Principal, action: Action, resource: Resourc
     yield from _limits(policy, principal, project, resource)
     for name, value in resource.backend_parameters.items():
         yield _parameter(terms, name, value)
-    wanted = [(item, Use.READ, terms.read) for item in (*resource.reads, *resource.mentions)]
-    wanted += [(item, Use.WRITE, terms.write) for item in resource.writes]
-    for item, use, allowed_places in wanted:
-        yield from _url(policy, principal, project, item, use, allowed_places, resource, now)
+    if policy.datasets or terms.read is not None or terms.write is not None:
+        yield from _urls(policy, principal, project, resource, now)
 
 
 def _token(expires_at: float, now: float) -> Finding:
@@ -114,16 +113,16 @@ def _token(expires_at: float, now: float) -> Finding:
     return refused("expiry", "the credential has expired", remedy="get a new token")
 
 
-def _submitter(policy: Policy, principal: Principal) -> Finding:
+def _submitter(policy: Policy, standing: Standing) -> Finding:
     if Role.SUBMITTER not in policy.roles:
         return allowed("submitter", "anybody may submit")
-    if Role.SUBMITTER in policy.standing(principal).roles:
+    if Role.SUBMITTER in standing.roles:
         return allowed("submitter", "has the role submitter")
     return refused("submitter", "you do not have the role submitter", remedy="ask the site's operators for it")
 
 
-def _project(policy: Policy, principal: Principal, action: Action, resource: Resource) -> Finding:
-    mine = policy.standing(principal).projects
+def _project(policy: Policy, standing: Standing, action: Action, resource: Resource) -> Finding:
+    mine = standing.projects
     named = resource.project if policy.members else None
     if named is not None:
         if named in mine:
@@ -191,37 +190,35 @@ def _parameter(terms: Terms, name: str, value: str) -> Finding:
     return refused("backend_parameters", f"{value[:100]!r} may not be chosen", field=field, remedy=remedy)
 
 
-def _url(
-    policy: Policy,
-    principal: Principal,
-    project: str | None,
-    item: Named,
-    use: Use,
-    places: tuple[urls.Place, ...] | None,
-    resource: Resource,
-    now: float,
+def _urls(
+    policy: Policy, principal: Principal, project: str | None, resource: Resource, now: float
 ) -> Iterator[Finding]:
-    """Decide on one URL: it lies in datasets, each of which must be open, or where anybody's may lie."""
-    only_mentioned = item in resource.mentions
-    if places is None and not policy.datasets:
-        return
-    place = urls.plain(item.value)
+    """Decide on each URL: it lies in datasets, all of which must be open, or where anybody's may lie."""
+    terms = policy.terms.get(project, policy.terms[None])
+    asked: set[tuple[str, Use]] = set()
+    for items, use, places, is_moved in (
+        (resource.reads, Use.READ, terms.read, True),
+        (resource.mentions, Use.READ, None, False),
+        (resource.writes, Use.WRITE, terms.write, True),
+    ):
+        for item in items:
+            place = urls.plain(item.value)
+            holding = () if place is None else policy.holding(place)
+            for dataset in holding:
+                if (dataset.name, use) not in asked:  # once is enough for all that lies in it
+                    asked.add((dataset.name, use))
+                    yield from dataset_findings(policy, principal, project, dataset, use, item.field, now)
+            if not holding and is_moved:
+                yield _storage(item, place, use, places)
+
+
+def _storage(item: Named, place: urls.Place | None, use: Use, places: tuple[urls.Place, ...] | None) -> Finding:
     if place is None:
-        if not only_mentioned:
-            yield refused(
-                "storage", "the URL is not in its plain form", field=item.field, remedy="no .., no //, no login"
-            )
-        return
-    holding = [dataset for dataset in policy.datasets if any(held.holds(place) for held in dataset.places)]
-    for dataset in holding:
-        yield from dataset_findings(policy, principal, project, dataset, use, item.field, now)
-    if holding or only_mentioned:
-        return
-    if places is None or any(allowed_place.holds(place) for allowed_place in places):
-        yield allowed("storage", f"{item.field} may be used")
-    else:
-        rule = f"storage.{use}"
-        yield refused(rule, f"the site does not let jobs {use} {_without_query(item.value)}", field=item.field)
+        return refused("storage", "the URL is not in its plain form", field=item.field, remedy="no .., no //, no login")
+    if places is None or any(held.holds(place) for held in places):
+        return allowed("storage", f"{item.field} may be used")
+    rule = f"storage.{use}"
+    return refused(rule, f"the site does not let jobs {use} {_without_query(item.value)}", field=item.field)
 
 
 def _without_query(url: str) -> str:

@@ -101,6 +101,12 @@ class Policy:
                 return _over(site, exempt)
         return site
 
+    def holding(self, place: Place) -> list[Guarded]:
+        """Return the datasets that a place lies in."""
+        return [
+            dataset for dataset in self.datasets for held in dataset.places if held.holds(place)
+        ]  # fmt: skip
+
     def _look_up(self, principal: Principal) -> Standing:
         roles = {role for role, meant in self.roles.items() if meant.has(principal)}
         roles |= {Role(role) for role in principal.roles if role in tuple(Role)}

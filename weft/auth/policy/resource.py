@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from weft import parameters
 from weft.model import Kind, Run, Task
@@ -22,8 +22,7 @@ class Action(StrEnum):
     READ_AUDIT = "read the audit record"
 
 
-@dataclass(frozen=True, slots=True)
-class Named:
+class Named(NamedTuple):
     """A value of a request, and the member that it stands in."""
 
     field: str
@@ -68,13 +67,15 @@ def of_task(task: Task) -> Resource:
     return Resource(
         kind=Kind.TASK,
         project=project_tag(task.tags),
-        images=tuple(Named(f"executors[{place}].image", step.image) for place, step in enumerate(task.steps)),
+        images=tuple([Named(f"executors[{place}].image", step.image) for place, step in enumerate(task.steps)]),
         reads=tuple(
-            Named(f"inputs[{place}].url", item.url)
-            for place, item in enumerate(task.inputs)
-            if item.url is not None and not item.content
+            [
+                Named(f"inputs[{place}].url", item.url)
+                for place, item in enumerate(task.inputs)
+                if item.url is not None and not item.content
+            ]
         ),
-        writes=tuple(Named(f"outputs[{place}].url", item.url) for place, item in enumerate(task.outputs)),
+        writes=tuple([Named(f"outputs[{place}].url", item.url) for place, item in enumerate(task.outputs)]),
         cores=None if resources is None else resources.cpu_cores,
         ram_gb=None if resources is None else resources.ram_gb,
         disk_gb=None if resources is None else resources.disk_gb,

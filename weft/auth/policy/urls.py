@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from weft.errors import InvalidRequest
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """A scheme, a host (of object stores: the bucket) and the parts of a path, decoded."""
 
     scheme: str
@@ -19,6 +19,10 @@ class Place:
     def holds(self, other: Place) -> bool:
         """Tell whether ``other`` is this place or lies below it."""
         return self.scheme == other.scheme and self.host == other.host and other.parts[: len(self.parts)] == self.parts
+
+
+#: What most URLs look like: nothing in them has a second spelling, so there is nothing to decode.
+_SIMPLE = re.compile(r"([a-z0-9]+)://([a-z0-9.-]*[a-z0-9])((?:/(?!\.\.?(?:/|$))[A-Za-z0-9_.=+,~-]+)*)/?")
 
 
 def read(text: str, field: str) -> Place:
@@ -39,6 +43,9 @@ def plain(text: str) -> Place | None:
 
     http and https are one place: which of them may be spoken is not the policy's business.
     """
+    simple = _SIMPLE.fullmatch(text)
+    if simple is not None and simple[1] not in ("http", "file"):
+        return Place(simple[1], simple[2], tuple(simple[3].split("/")[1:]))
     try:
         url = urlsplit(f"file://{text}" if text.startswith("/") and not text.startswith("//") else text)
         host = _host(url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,6 +25,8 @@ from weft.auth.policy.decide import Decision, decide
 from weft.auth.policy.document import Role
 from weft.auth.policy.policy import Policy, parse
 from weft.auth.policy.resource import Action, Resource, of_run, of_task
+from weft.auth.visas import REGISTERED_ACCESS
+from weft.errors import InvalidRequest
 from weft.model import Input, Output, Principal, Resources
 
 HEART = {"Project": "heart"}
@@ -31,6 +34,7 @@ SECRET = "s3://rare-diseases/cohort/a.vcf"
 IMAGE = "registry.example.org/approved/bwa:1"
 PIPELINE = Principal(issuer="local", subject="pipeline")
 DAY = 86_400
+DATASET = '[datasets.d]\nurls = ["s3://d/"]\n'
 
 
 def asked(
@@ -152,6 +156,25 @@ def test_a_visa_of_somebody_whom_the_site_did_not_approve_opens_nothing() -> Non
     assert (decision.allowed, decision.rule, decision.datasets) == (False, "dataset.approval", ("d",))
 
 
+def test_registered_access_needs_both_visas_of_one_person() -> None:
+    text = (
+        '[projects.p]\nmembers=["https://login.example.org|*"]\ndatasets=["d"]\n[datasets.d]\nurls=["s3://d/"]\n'
+        '[[datasets.d.visas]]\ntype="RegisteredAccess"\n[[datasets.d.approvals]]\nwho=["project:p"]\n'
+    )
+    resource = of_task(a_task(inputs=(Input(path="/x", url="s3://d/x"),)))
+    status = a_visa(type="ResearcherStatus", value=REGISTERED_ACCESS, by="so")
+    terms = a_visa(type="AcceptedTermsAndPolicies", value=REGISTERED_ACCESS, by="self")
+    for visas, rule in (
+        ((status, terms), "storage"),
+        ((status,), "dataset.visa"),
+        ((terms,), "dataset.visa"),
+        ((status, replace(terms, subject="ben")), "dataset.visa"),
+        ((status, replace(terms, by=None)), "dataset.visa"),
+    ):
+        decision = asked(parse(text), a_principal("anna", visas=visas), resource)
+        assert decision.allowed is (rule == "storage"), (visas, decision)
+
+
 def test_after_the_end_of_visa_or_approval_nothing_new_starts() -> None:
     policy, resource = the_example(), task(url=SECRET)
     assert asked(policy, ANNA, resource, start=True).allowed
@@ -179,3 +202,27 @@ def test_a_policy_without_submitters_lets_all_submit_and_without_projects_leaves
     assert asked(policy, FALSE_ANNA, task()).allowed
     assert asked(policy, FALSE_ANNA, task()).project is None
     assert policy.standing(a_principal("x", roles=frozenset({"operator", "king"}))).roles == {Role.OPERATOR}
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "words"),
+    [
+        ("roles = 1", "roles", "dictionary"),
+        ("[roles]\nking = []", "roles.king", "submitter"),
+        ('[roles]\nauditor = ["audrey"]', "roles.auditor[0]", "names nobody"),
+        ('[roles]\nauditor = ["group:x|*"]', "roles.auditor[0]", "a group has a name"),
+        ("[limits]\ncores = 0", "limits.cores", "greater than or equal to 1"),
+        ("[limit]\ncores = 1", "limit", "not permitted"),
+        ('[projects.p]\nmembers = []\ndatasets = ["d"]', "projects.p.datasets[0]", "no dataset 'd'"),
+        ('[storage]\nread = ["s3://a/../b"]', "storage.read[0]", "plain form"),
+        ('[storage]\nread = ["bucket"]', "storage.read[0]", "plain form"),
+        ('[images]\ndigests = ["sha256:1"]', "images.digests[0]", "no digest"),
+        (f'{DATASET}[[datasets.d.approvals]]\nwho = ["project:p"]', "datasets.d.approvals[0].who[0]", "no project"),
+        (f'{DATASET}[[datasets.d.visas]]\ntype = "ControlledAccessGrants"', "datasets.d.visas.0", "a value"),
+        ("[roles", None, "not TOML"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_cannot_be_meant_is_refused_with_its_place(text: str, field: str | None, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        parse(text)
+    assert (refused.value.field or "").startswith(field or "")

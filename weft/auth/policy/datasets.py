@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from weft.auth.policy.document import Use, VisaAsked
+from weft.auth.policy.document import REGISTERED, Use, VisaAsked
 from weft.auth.policy.finding import Finding, allowed, refused
 from weft.auth.policy.policy import Guarded, Policy
+from weft.auth.visas import accepted_terms, controlled_access, registered_access, researcher_status
 from weft.model import Principal, Visa
 
-#: How far the clock of whoever made a claim may be ahead, in seconds.
-_SKEW = 30.0
+#: What registered access is proved by; the last one joins the identities of one person.
+_REGISTERED_BY = ("ResearcherStatus", "AcceptedTermsAndPolicies", "LinkedIdentities")
 
 
 def dataset_findings(
@@ -35,7 +36,7 @@ def grounds(policy: Policy, datasets: tuple[str, ...], visas: tuple[Visa, ...]) 
     if not visas:
         return ()
     asked = [visa for dataset in policy.datasets if dataset.name in datasets for visa in dataset.visas]
-    return tuple(visa for visa in visas if any(_matches(visa, wanted) for wanted in asked))
+    return tuple(visa for visa in visas if any(_is_of_use(visa, wanted) for wanted in asked))
 
 
 def _approval(dataset: Guarded, principal: Principal, project: str | None, use: Use, field: str, now: float) -> Finding:
@@ -58,20 +59,39 @@ def _approval(dataset: Guarded, principal: Principal, project: str | None, use: 
 
 
 def _visa(dataset: Guarded, principal: Principal, asked: VisaAsked, field: str, now: float) -> Finding:
-    held = [visa for visa in principal.visas if _matches(visa, asked)]
-    if any(visa.expires_at > now and visa.asserted <= now + _SKEW for visa in held):
-        return allowed("dataset.visa", f"shows a visa {asked.type} for {dataset.name}")
-    words = "has expired" if held else "is missing"
+    name = dataset.name
+    if _is_proved(asked, principal.visas, now):
+        return allowed("dataset.visa", f"shows a visa {asked.type} for {name}")
+    ended = any(_is_of_use(visa, asked) and visa.expires_at <= now for visa in principal.visas)
     return refused(
         "dataset.visa",
-        f"the visa {asked.type} that the dataset {dataset.name} asks for {words}",
+        f"the visa {asked.type} that the dataset {name} asks for {'has expired' if ended else 'is missing'}",
         field=field,
-        datasets=(dataset.name,),
+        datasets=(name,),
         remedy="log in again with a passport that holds it",
     )
 
 
-def _matches(visa: Visa, asked: VisaAsked) -> bool:
+def _is_proved(asked: VisaAsked, visas: tuple[Visa, ...], now: float) -> bool:
+    """Ask the rule of the visa's type."""
+    if asked.type == REGISTERED:
+        return registered_access(visas, now=now) is not None
+    fit = [visa for visa in visas if _is_of_use(visa, asked)]
+    match asked.type:
+        case "ControlledAccessGrants":
+            return controlled_access(fit, asked.value, now=now) is not None
+        case "AcceptedTermsAndPolicies":
+            return accepted_terms(fit, asked.value, now=now) is not None
+        case "ResearcherStatus":
+            return researcher_status(fit, asked.value, now=now) is not None
+        case _:
+            return any(visa.asserted <= now < visa.expires_at for visa in fit)
+
+
+def _is_of_use(visa: Visa, asked: VisaAsked) -> bool:
+    """Tell whether a visa is of the kind that was asked for, whenever it holds."""
+    if asked.type == REGISTERED:
+        return visa.type in _REGISTERED_BY
     return (
         visa.type == asked.type
         and visa.value == asked.value

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Role(StrEnum):
@@ -30,6 +30,8 @@ class Use(StrEnum):
     WRITE = "write"
 
 
+#: Not a visa of its own.
+REGISTERED = "RegisteredAccess"
 Names = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
@@ -83,16 +85,28 @@ class Storage(Table):
 class VisaAsked(Table):
     """A GA4GH visa without which a dataset is closed."""
 
-    type: str
-    """``ControlledAccessGrants``, ``ResearcherStatus``, ``AcceptedTermsAndPolicies``, …"""
-    value: str
-    """The dataset or the statement, as the visa names it."""
+    type: Literal[
+        "ControlledAccessGrants",
+        "ResearcherStatus",
+        "AcceptedTermsAndPolicies",
+        "AffiliationAndRole",
+        "RegisteredAccess",
+    ]
+    """``RegisteredAccess`` means both visas that it is made of, of one person."""
+    value: str = ""
+    """The dataset or the statement, exactly as the visa names it; not for ``RegisteredAccess``."""
     issuers: Names = ()
     """Who may have signed it; empty: any issuer that weft trusts."""
     sources: Names = ()
     """The organisations that may have made the claim; empty: any."""
     by: Names = ()
     """``dac``, ``so``, ``system``, …; empty: any."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if (self.type == REGISTERED) == bool(self.value):
+            raise ValueError(f"a visa {self.type} has {'no value' if self.value else 'a value'}")
+        return self
 
 
 class Approval(Table):

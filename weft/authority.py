@@ -168,6 +168,25 @@ class Authority:
         if decision is not None and not decision.allowed:
             raise Refused(decision)
 
+    def ended(self, job: Job, *, images: tuple[str, ...], size: int) -> None:
+        """Record what came of an attempt: its state, the digests of its images, the bytes of its outputs.
+
+        Nobody waits for it: the attempt has ended, and the job itself says so.
+        """
+        if self._journal is not None:
+            entry = Entry(
+                at=self._clock(),
+                action=f"{job.kind}.end",
+                object=job.state.value,
+                actor=job.owner,
+                job=job.id,
+                project=job.project,
+                policy=self.version,
+                images=images,
+                bytes=size,
+            )
+            self._journal.note(entry)
+
     def time_limit(self, job: Job) -> float | None:
         """Return the wall time in seconds that the policy gives to an attempt."""
         if self._policy is None:

@@ -333,6 +333,8 @@ class Drive:
         self.job = moved
         self.stage = Stage.GONE
         log.info("job ended", job=self.job.id, state=moved.state.value, message=verdict.message)
+        images = () if seen is None else _digests(seen.metadata)
+        self.means.authority.ended(moved, images=images, size=sum(item.size_bytes for item in collected.outputs))
         self._remove()
 
     def _next_try(self) -> float:
@@ -409,6 +411,12 @@ class Drive:
 
     def _say(self, message: str) -> None:
         self.means.store.record(self.job.id, now=self.means.clock(), lease_owner=self.means.worker, messages=(message,))
+
+
+def _digests(metadata: Mapping[str, str] | None) -> tuple[str, ...]:
+    """Return the digests of the images that ran, where the executor told them (``image_digest``)."""
+    names = (metadata or {}).get("image_digest", "").split(", ")
+    return tuple(dict.fromkeys(name.rpartition("@")[2] for name in names if "@" in name))
 
 
 def _unexpected(error: Exception) -> str:

@@ -123,6 +123,7 @@ def test_nothing_starts_after_its_ground_is_gone_and_the_record_tells_it(town: T
     assert {
         ("task.create", "allow", None),
         ("task.start", "allow", None),
+        ("task.end", "allow", None),
         ("task.start", "deny", "dataset.approval"),
         ("task.read_logs", "allow", None),
         ("request", "deny", "dataset.project"),

@@ -146,7 +146,7 @@ def serve(
         unix = listen_for_engines(settings.engine_socket)
         cleanup.callback(settings.engine_socket.unlink, missing_ok=True)
         cleanup.callback(unix.close)
-        server = _Server(config, on_ready, tcp=tcp, tls=tls)
+        server = _Server(config, on_ready, app.close, tcp=tcp, tls=tls)
         server.run(sockets=[unix])
 
 
@@ -157,12 +157,14 @@ class _Server(uvicorn.Server):
         self,
         config: uvicorn.Config,
         on_ready: Callable[[], None],
+        on_stop: Callable[[], None],
         *,
         tcp: socket.socket,
         tls: ssl.SSLContext | None,
     ) -> None:
         super().__init__(config)
         self._on_ready = on_ready
+        self._on_stop = on_stop
         self._tcp = tcp
         self._tls = tls
 
@@ -182,6 +184,10 @@ class _Server(uvicorn.Server):
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
         )
         return protocol
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._on_stop()
+        await super().shutdown(sockets=sockets)
 
 
 def wait_for_signal() -> None:

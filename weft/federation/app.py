@@ -42,6 +42,7 @@ def services(api: NodesApi, registry: RegistryApi) -> tuple[Service, Service]:
             own_login=("/nodes",),
             express=EXPRESS,
             ui=False,
+            close=api.switchboard.close,
         ),
         Service(name="registry", spec=spec_path("registry.yaml"), base_paths=(REGISTRY,), handler=registry),
     )

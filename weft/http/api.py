@@ -81,6 +81,19 @@ class Service:
     own_login: tuple[str, ...] = ()
     #: Ids of the operations in the express lane (``weft.http.express``).
     express: tuple[str, ...] = ()
+    #: Answers requests that wait on purpose, when the server stops.
+    close: Callable[[], None] | None = None
+
+
+class App(connexion.FlaskApp):  # type: ignore[misc]
+    """The ASGI application; ``close`` is for the server to call before it waits for its open requests."""
+
+    closers: tuple[Callable[[], None], ...] = ()
+
+    def close(self) -> None:
+        """Let all who wait on purpose have their answers now."""
+        for close in self.closers:
+            close()
 
 
 def build_app(
@@ -92,7 +105,7 @@ def build_app(
     authority: Authority = OPEN,
     express: bool = True,
     limits_of: LimitsOf | None = None,
-) -> connexion.FlaskApp:
+) -> App:
     """Return the ASGI application of ``services``, with a front page, ``/healthz`` and ``/readyz``.
 
     Without ``express`` connexion answers everything; nothing but the time it takes tells the difference.
@@ -114,7 +127,7 @@ def build_app(
         allowed=_allowed_methods(services),
         rates=Rates(limits_of or site_limits(settings), time.monotonic),
     )
-    app = connexion.FlaskApp(
+    app = App(
         "weft.http",
         middlewares=[gate, *([functools.partial(Express, routes=_routes(services))] if express else []), *_LAYERS],
         server_args={"static_folder": None},
@@ -122,6 +135,7 @@ def build_app(
         uri_parser_class=QueryParser,
         validator_map=VALIDATORS,
     )
+    app.closers = tuple(service.close for service in services if service.close is not None)
     app.app.register_error_handler(HTTPException, _raise)
     for service in services:
         _add(app, service)

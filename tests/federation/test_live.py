@@ -12,6 +12,8 @@ import requests
 from tests.federation.conftest import Federation
 from tests.federation.proxy import Proxy
 from tests.live import LiveWeft
+from weft.federation import site
+from weft.federation.line import Line
 from weft.model import Kind
 from weft.states import State
 from weft.store.store import Filters, Store
@@ -71,13 +73,13 @@ def test_a_task_goes_to_the_node_that_it_names_and_its_outcome_comes_back(federa
 
 
 def test_a_cancel_reaches_the_node(federation: Federation) -> None:
-    hub, site = federation.hub, federation.sites["cz"]
+    hub, cz = federation.hub, federation.sites["cz"]
     task_id = hub.create(task("sleep", "1000", node="cz"))
     hub.wait(task_id, until={"RUNNING"})
-    (theirs,) = jobs_of(site, "RUNNING")
+    (theirs,) = jobs_of(cz, "RUNNING")
     hub.cancel(task_id)
     assert hub.wait(task_id)["state"] == "CANCELED"
-    assert theirs in jobs_of(site, "CANCELED")
+    assert theirs in jobs_of(cz, "CANCELED")
 
 
 def test_a_site_keeps_its_veto_and_says_why(federation: Federation) -> None:
@@ -126,6 +128,13 @@ def test_the_registry_and_the_list_of_nodes_show_both(federation: Federation) ->
     assert "the hub answers; this node is active" in federation.weft(federation.sites["cz"].data, "node", "status")
 
 
+def test_a_clock_that_is_off_by_an_hour_is_allowed_for(federation: Federation) -> None:
+    folder = federation.sites["cz"].data / "node"
+    line = Line(federation.hub.url, "cz", site.key_of(folder), clock=lambda: time.time() + 3600)
+    assert line.ask("report", {"reports": []})["standing"] == "active"
+    assert -3610 < line.offset < -3590
+
+
 def test_a_suspended_node_gets_no_new_work_until_it_is_resumed(federation: Federation) -> None:
     hub = federation.hub
     federation.weft(hub.data, "node", "suspend", "cz")
@@ -136,15 +145,15 @@ def test_a_suspended_node_gets_no_new_work_until_it_is_resumed(federation: Feder
 
 
 def test_everybody_may_be_killed_while_a_task_runs(federation: Federation) -> None:
-    hub, site, files = federation.hub, federation.sites["ee"], federation.files
+    hub, ee, files = federation.hub, federation.sites["ee"], federation.files
     script = "echo started >> /shared/starts; while ! [ -e /shared/gate ]; do sleep 0.05; done; echo done"
     document = task("sh", "-c", script, node="ee")
     document["inputs"] = [{"url": files.as_uri(), "path": "/shared", "type": "DIRECTORY"}]
     task_id = hub.create(document)
     hub.wait(task_id, until={"RUNNING"})
     hub.kill()
-    site.kill()
-    site.start()
+    ee.kill()
+    ee.start()
     hub.start()
     (files / "gate").touch()
     assert outcome(hub.wait(task_id)) == ("COMPLETE", [(0, "done\n", "")], "ee")
@@ -159,9 +168,9 @@ def wait_for_word(weft: LiveWeft, task_id: str, words: str, seconds: float = 30)
         time.sleep(0.05)
 
 
-def jobs_of(site: LiveWeft, state: str) -> list[str]:
-    """Return the site's own tasks in a state, whoever owns them."""
-    store = Store(f"sqlite:///{site.data / 'weft.db'}")
+def jobs_of(weft: LiveWeft, state: str) -> list[str]:
+    """Return a site's own tasks in a state, whoever owns them."""
+    store = Store(f"sqlite:///{weft.data / 'weft.db'}")
     try:
         return [job.id for job in store.page(Kind.TASK, Filters(state=State(state)), 100, None).jobs]
     finally:

@@ -77,6 +77,8 @@ class Line:
         """
         with self._send("GET", f"/nodes/{self._name}/{action}", b"", 0.0, stream=True) as answer:
             _refuse(answer)
+            if not _has_an_end(answer):
+                raise Unavailable("the hub's answer broke off in its headers")
             yield answer.headers.get("Content-Type", ""), Body(answer)
 
     def close(self) -> None:
@@ -158,6 +160,11 @@ def _refuse(answer: requests.Response) -> None:
         raise refusal(f"the hub refused: {_words(answer)}")
     if answer.status_code != 200:
         raise Unavailable(f"the hub answered {answer.status_code}: {_words(answer)}")
+
+
+def _has_an_end(answer: requests.Response) -> bool:
+    """Tell whether a cut of the body would be noticed: http.client takes headers that were cut for whole ones."""
+    return answer.headers.get("Transfer-Encoding") == "chunked" or "Content-Length" in answer.headers
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:

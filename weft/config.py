@@ -392,6 +392,8 @@ class Settings(BaseSettings):
     """How much captured stdout or stderr is kept on disk where a step names no path for it."""
     time_limit_seconds: float | None = None
     """Wall time of one task's attempt."""
+    output_patience_seconds: float = Field(default=600.0, ge=0)
+    """How long the outputs of a task that is done wait for a store that does not answer, before the task fails."""
     lease_seconds: float = 30.0
     """How long a worker that fell silent keeps its jobs."""
     beat_seconds: float = 1.0

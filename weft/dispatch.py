@@ -70,6 +70,8 @@ class Means:
     time_limits: dict[Kind, float | None]
     log_tail_bytes: int
     authority: Authority = OPEN
+    #: How long outputs wait for a store that does not answer, in seconds.
+    output_patience: float = 0.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -88,6 +90,7 @@ class Drive:
     _said: set[str] = field(default_factory=set)
     _unseen_since: float | None = None
     _running_since: float | None = None
+    _waits_since: float | None = None
     _overrun: str | None = None
     _tails: TailReader | None = None
     _halt: threading.Event = field(default_factory=threading.Event)
@@ -254,8 +257,13 @@ class Drive:
             self.executor.cancel(self.handle)
 
     def live_tails(self) -> tuple[Tail, ...]:
-        """Return what the steps wrote since the last call."""
+        """Return what the steps wrote since ``tails_saved``."""
         return self._tails.news() if self._tails is not None and self.stage is Stage.WATCHING else ()
+
+    def tails_saved(self) -> None:
+        """Note that ``live_tails`` are on disk."""
+        if self._tails is not None:
+            self._tails.saved()
 
     # -- collect and finish ------------------------------------------------------------------------------------
 
@@ -300,9 +308,18 @@ class Drive:
             self.stage = Stage.WATCHING
             raise
         except PartlyCollected as error:
+            if error.may_pass and self._has_patience():
+                self.stage = Stage.WATCHING
+                raise Unavailable(error.message) from error
             return Verdict(State.SYSTEM_ERROR, error.message), error.collected
         except StagingFailed as error:
             return Verdict(State.SYSTEM_ERROR, error.message), Collected()
+
+    def _has_patience(self) -> bool:
+        """Tell whether results may wait on for a store that does not answer: the work was done, and would be lost."""
+        now = self.means.clock()
+        self._waits_since = self._waits_since or now
+        return now - self._waits_since < self.means.output_patience
 
     def _close(self, verdict: Verdict, seen: Observation | None, collected: Collected) -> None:
         again = verdict.retry and self.job.attempt < self.job.max_attempts

@@ -102,6 +102,9 @@ class Unavailable(WeftError):
 class StagingFailed(WeftError):
     """An input or an output could not be moved; the message names the URL or the path."""
 
+    #: Whether nothing is wrong but that a part did not answer, which it may do later.
+    may_pass: bool = False
+
 
 class ExecutorRefused(WeftError):
     """The executor will never run this job as it is (no such image, too large, not allowed)."""

@@ -115,7 +115,9 @@ class TaskPreparation:
         except CollectFailed as error:
             kept = error.collected
             stored = Collected(outputs=kept.stored, messages=kept.messages, types=kept.types)
-            raise PartlyCollected(error.message, stored) from error
+            failure = PartlyCollected(error.message, stored)
+            failure.may_pass = error.may_pass
+            raise failure from error
         return Collected(outputs=kept.stored, messages=kept.messages, types=kept.types)
 
     def close(self, job: Job) -> None:

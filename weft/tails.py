@@ -30,27 +30,32 @@ def read_tail(path: Path, limit: int) -> str:
 
 @dataclass(slots=True)
 class TailReader:
-    """Remembers what it has read of one attempt, so that only news is read again."""
+    """Remembers what was saved of one attempt, so that only news is read again."""
 
     attempt: int
     folder: Path
     mounts: Sequence[Mount]
     steps: Sequence[Step]
     limit: int
-    _seen: dict[int, tuple[Stamp | None, Stamp | None]] = field(default_factory=dict)
+    _saved: dict[int, tuple[Stamp | None, Stamp | None]] = field(default_factory=dict)
+    _read: dict[int, tuple[Stamp | None, Stamp | None]] = field(default_factory=dict)
 
     def news(self) -> tuple[Tail, ...]:
-        """Return the tails of the steps that wrote something since the last call."""
+        """Return the tails of the steps that wrote something since ``saved``."""
         found = []
         for index in range(len(self.steps)):
             paths = [log_path(self.folder, self.mounts, self.steps, index, stream) for stream in ("stdout", "stderr")]
             stamps = (_stamp(paths[0]), _stamp(paths[1]))
-            if stamps == (None, None) or stamps == self._seen.get(index):
+            if stamps == (None, None) or stamps == self._saved.get(index):
                 continue
-            self._seen[index] = stamps
+            self._read[index] = stamps
             stdout, stderr = (read_tail(path, self.limit) for path in paths)
             found.append(Tail(attempt=self.attempt, step=index, stdout=stdout, stderr=stderr))
         return tuple(found)
+
+    def saved(self) -> None:
+        """Note that what ``news`` gave last is on disk; before that it is news again each time."""
+        self._saved.update(self._read)
 
 
 def _stamp(path: Path) -> Stamp | None:

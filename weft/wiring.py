@@ -261,6 +261,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
         time_limits={Kind.TASK: settings.time_limit_seconds, Kind.RUN: settings.engine.time_limit_seconds},
         log_tail_bytes=settings.log_tail_bytes,
         authority=authority,
+        output_patience=settings.output_patience_seconds,
     )
     return Worker(
         means=means,

@@ -274,6 +274,7 @@ class Worker:
             news = drive.live_tails()
             if news:
                 self.store.record(drive.job.id, now=now, lease_owner=self.means.worker, tails=news)
+                drive.tails_saved()
 
     def _renew(self, now: float) -> None:
         if not self._drives or now < self._next_renewal <= now + self.lease_seconds:

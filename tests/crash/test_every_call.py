@@ -241,3 +241,30 @@ def test_a_backend_that_is_away_is_not_asked_to_cancel_again_and_again(worlds: C
     assert len(asked) == 4, "after pauses of 1, 2 and 5 seconds"
     world.turn(worker, 20)
     assert world.assert_the_promise([job_id]) == {job_id: State.CANCELED}
+
+
+@pytest.mark.parametrize("jump", [3600.0, -3600.0], ids=["forward", "back"])
+def test_a_clock_that_jumps_by_an_hour_starts_no_job_twice_and_ends_each_once(
+    worlds: Callable[[int], World], jump: float
+) -> None:
+    world = worlds(0)
+    task = a_task(steps=(a_step(command=("sleep", "1000")),))
+    job_ids = [world.store.create(a_new_job(task=task)).id for _ in range(3)]
+    first = world.new_worker(Life())
+    world.turn(first, 3)
+    second = world.new_worker(Life())
+    world.now += jump
+    for _ in range(4):
+        world.turn(second)
+        world.turn(first)
+    late = world.store.create(a_new_job(task=task, created_at=world.now)).id
+    for _ in range(3):
+        world.turn(first)
+        world.turn(second)
+    for key in world.backend.known():
+        world.backend.finish(key)
+    for _ in range(12):
+        world.turn(second)
+        world.turn(first)
+    ended = world.assert_the_promise([*job_ids, late])
+    assert set(ended.values()) == {State.COMPLETE}

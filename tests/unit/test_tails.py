@@ -30,13 +30,15 @@ def test_bytes_that_are_not_text_are_shown_as_such(tmp_path: Path) -> None:
     assert read_tail(tmp_path / "log", 10) == "a\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"
 
 
-def test_only_news_is_read(tmp_path: Path) -> None:
+def test_what_was_not_saved_is_news_again(tmp_path: Path) -> None:
     logs = AttemptFolder(tmp_path).logs
     logs.mkdir()
     reader = TailReader(1, tmp_path, (), (Step(image="i", command=("c",)),), limit=100)
     assert reader.news() == ()
     (logs / "0.stdout").write_text("one")
-    assert [tail.stdout for tail in reader.news()] == ["one"]
+    for _ in range(2):
+        assert [tail.stdout for tail in reader.news()] == ["one"]
+    reader.saved()
     assert reader.news() == ()
     (logs / "0.stderr").write_text("two")
     assert [(tail.stdout, tail.stderr) for tail in reader.news()] == [("one", "two")]

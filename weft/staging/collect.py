@@ -60,18 +60,18 @@ def collect(
     search = _Search(mounts, stagers)
     found = [file for output in task.outputs for file in search.files(output)]
     results = each(found, lambda file: _upload(file, search.tree, stagers, pause))
-    problems = search.problems + [
-        f"output {with_text(file.path)}: {result.message}"
-        for file, result in zip(found, results, strict=True)
-        if isinstance(result, WeftError)
-    ]
+    failed = [(file, result) for file, result in zip(found, results, strict=True) if isinstance(result, WeftError)]
+    problems = search.problems + [f"output {with_text(file.path)}: {error.message}" for file, error in failed]
     collected = Collected(
         stored=tuple(result for result in results if isinstance(result, StoredOutput)),
         messages=(*search.messages, *(problems if best_effort else ())),
         types=search.types,
     )
     if problems and not best_effort:
-        raise CollectFailed(in_words(problems), collected)
+        failure = CollectFailed(in_words(problems), collected)
+        waits = all(isinstance(error, StagingFailed) and error.may_pass for _, error in failed)
+        failure.may_pass = waits and not search.problems
+        raise failure
     return collected
 
 

@@ -32,7 +32,9 @@ def patiently(action: Callable[[], Result], pause: Pause) -> Result:
     try:
         return action()
     except Unavailable as error:
-        raise StagingFailed(f"{error.message} ({len(BACK_OFF) + 1} tries)") from error
+        failure = StagingFailed(f"{error.message} ({len(BACK_OFF) + 1} tries)")
+        failure.may_pass = True
+        raise failure from error
 
 
 def each(items: Sequence[Item], action: Callable[[Item], Result]) -> list[Result | WeftError]:

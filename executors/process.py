@@ -40,6 +40,8 @@ Launcher = Callable[[Path], None]
 
 #: How long a step may take to end after SIGTERM, in seconds.
 GRACE_SECONDS = 0.5
+#: The first of so many calls of ``list`` walks through the folders of all jobs that there ever were.
+WALK_ALL_EVERY = 60
 log = logging.getLogger(__name__)
 
 
@@ -109,6 +111,7 @@ class ProcessExecutor:
         self._launch = launch
         self._check = check
         self._deaths = _Deaths()
+        self._lists = 0
 
     def check(self) -> Health:
         """Tell whether steps can run here, and whether in a sandbox."""
@@ -131,6 +134,7 @@ class ProcessExecutor:
         if self.find(work.key) is None:
             control.mkdir(parents=True, exist_ok=True, mode=0o700)
             AttemptFolder(work.folder).logs.mkdir(exist_ok=True)
+            self._folders.mark(work.key)
             _write(control / "job.json", self._plan(work))
             self._launch(control)
         claim = _claim(control, self.capabilities.name)
@@ -171,10 +175,17 @@ class ProcessExecutor:
 
     def list(self) -> Iterable[tuple[str, Handle]]:
         """Return the jobs of this executor that were started and not forgotten."""
-        for path in (self._folders.data / "jobs").glob("*/*/control/pid"):
-            if _claim(path.parent, self.capabilities.name) is not None:
-                key = f"{path.parents[2].name}-{path.parents[1].name}"
+        for key in self._started():
+            if _claim(self._control(key), self.capabilities.name) is not None:
                 yield key, Handle(executor=self.capabilities.name, native_id=key)
+
+    def _started(self) -> Iterable[str]:
+        """Return the keys of the jobs that may have been started: those with a note, and now and then all there are."""
+        self._lists += 1
+        if self._lists % WALK_ALL_EVERY != 1:
+            return self._folders.marked()
+        paths = (self._folders.data / "jobs").glob("*/*/control/pid")
+        return [f"{path.parents[2].name}-{path.parents[1].name}" for path in paths]
 
     def _control(self, key: str) -> Path:
         job, _, attempt = key.rpartition("-")

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from executors import supervisor
-from executors.process import create, supervisor_argv
+from executors.process import WALK_ALL_EVERY, create, supervisor_argv
 from tests.contract.suite import MAX_LOG_BYTES, PATIENCE, Bench, ExecutorContract, Watched, exit_codes, grows, wait_for
 from weft.config import ProcessSettings, Settings
 from weft.errors import ExecutorRefused
+from weft.folders import Folders
 from weft.model import Resources
 from weft.ports import Executor, Phase
 
@@ -258,3 +259,20 @@ def test_a_supervisor_for_whom_the_folder_is_claimed_needs_no_word(bench: Bench,
     started.stdin.close()
     assert started.wait(PATIENCE) == 0
     assert json.loads((control / "status.json").read_text())["over"] is True
+
+
+def test_a_job_without_a_note_is_listed_by_the_next_walk_through_all_folders(bench: Bench, settings: Settings) -> None:
+    """The note is the quick way; what lost it is found in the end."""
+    executor = create(settings)
+    noted = bench.submission(bench.shell("sleep 1000"))
+    lost = bench.submission(bench.shell("sleep 1000"))
+    handles = [executor.submit(work) for work in (noted, lost)]
+    Folders(settings.data).clear(lost.key)
+    try:
+        seen = [{key for key, _ in executor.list()} for _ in range(WALK_ALL_EVERY + 1)]
+        assert seen[0] == seen[-1] == {noted.key, lost.key}
+        assert all(keys == {noted.key} for keys in seen[1:-1])
+    finally:
+        for handle in handles:
+            executor.forget(handle)
+    assert list(executor.list()) == []

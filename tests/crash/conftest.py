@@ -20,7 +20,14 @@ def kindle(tmp_path: Path) -> Iterator[Callable[..., Fire]]:
     started: list[LiveWeft] = []
     (tmp_path / "files").mkdir()
 
-    def make(executor: str, docker_host: str | None = None, *, workers: int = 0, seed: object = SEED) -> Fire:
+    def make(
+        executor: str,
+        docker_host: str | None = None,
+        *,
+        workers: int = 0,
+        seed: object = SEED,
+        database: str | None = None,
+    ) -> Fire:
         env = {
             "WEFT_EXECUTOR": executor,
             "WEFT_LEASE_SECONDS": "2",
@@ -31,6 +38,8 @@ def kindle(tmp_path: Path) -> Iterator[Callable[..., Fire]]:
         }
         if docker_host is not None:
             env["WEFT_DOCKER__HOST"] = docker_host
+        if database is not None:
+            env["WEFT_DATABASE"] = database
         commands = ["api"] + ["work"] * workers if workers else ["serve"]
         started.extend(LiveWeft(tmp_path / "data", env=env, command=command) for command in commands)
         for process in started:

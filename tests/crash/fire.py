@@ -172,7 +172,7 @@ class Fire:
         self.server.assert_nothing_is_left()
         for process in (*self.workers, self.server):
             process.stop()
-        store = Store(f"sqlite:///{self.server.data / 'weft.db'}")
+        store = Store(self.server.env.get("WEFT_DATABASE", f"sqlite:///{self.server.data / 'weft.db'}"))
         store.start()
         try:
             self._check_store(store)

@@ -113,8 +113,59 @@ class EngineSettings(Section):
     """Memory limit of one engine process (10**9 bytes)."""
 
 
-class S3Settings(Section):
-    """``s3://`` URLs."""
+class AwsBatchSettings(Section):
+    """The ``aws_batch`` executor: jobs of AWS Batch, whose files are in S3."""
+
+    queue: str | None = None
+    """Job queue for every task that names none."""
+    spot_queue: str | None = None
+    """Job queue for tasks that are ``preemptible``."""
+    queues: tuple[str, ...] = ()
+    """Further job queues that a task may name by ``backend_parameters.queue``."""
+    storage: str | None = None
+    """``s3://BUCKET/PREFIX`` where weft and its jobs meet: plans, outcomes, long logs. Nobody else needs to read it."""
+    image: str | None = None
+    """Staging image: the target ``staging`` of weft's Dockerfile, in a registry that the jobs can pull from."""
+    job_role: str | None = None
+    """ARN of the role that staging inside the job has: the storage, and the buckets that tasks may name."""
+    execution_role: str | None = None
+    """ARN of the role by which ECS pulls images and writes logs."""
+    platform: Literal["FARGATE", "EC2"] = "FARGATE"
+    """What the compute environments of the queues are."""
+    region: str | None = None
+    """Region; boto3's own default when absent."""
+    profile: str | None = None
+    """Profile of the AWS configuration files; boto3's own chain when absent."""
+    endpoint_url: str | None = None
+    """Where Batch, CloudWatch Logs and STS answer, other than AWS."""
+    log_group: str = "/aws/batch/job"
+    """Log group of CloudWatch for the jobs; it must exist. One for each project keeps their readers apart."""
+    user: str = Field(default="1000:1000", pattern="^[1-9][0-9]*:[1-9][0-9]*$")
+    """``UID:GID`` that steps run as; never root."""
+    read_only_root: bool = True
+    """Give steps their image read-only; ``/tmp`` and the task's own folders are writable."""
+    assign_public_ip: bool = False
+    """Give Fargate jobs a public address, for subnets without a NAT gateway."""
+    default_cpus: int = Field(default=1, ge=1)
+    """Cores of a task that names none."""
+    default_ram_gb: float = Field(default=2.0, gt=0)
+    """Memory of a task that names none (10**9 bytes)."""
+    max_cpus: int | None = None
+    """Most cores of one task; what the platform can give when absent."""
+    max_ram_gb: float | None = None
+    """Most memory of one task (10**9 bytes); what the platform can give when absent."""
+    max_gpus: int = 0
+    """Most GPUs of one task (``backend_parameters.gpus``); on EC2 only."""
+    live_logs: int = Field(default=10, ge=0)
+    """How many jobs' live logs are fetched in one beat; the others wait for their turn."""
+    timeout_seconds: float = 20.0
+    """How long one call to AWS may take, and how long a cancel waits for a job's end."""
+    runnable_seconds: float = 300.0
+    """How long a job may wait for a place before the system log says what it waits for."""
+
+
+class S3Place(Section):
+    """How a bucket is reached and written."""
 
     endpoint_url: str | None = None
     """An S3 server other than AWS."""
@@ -126,6 +177,35 @@ class S3Settings(Section):
     """Access key, where no profile is used."""
     secret_access_key: SecretStr | None = None
     """Secret key, where no profile is used."""
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = None
+    """Server-side encryption of what is stored; the bucket's own default when absent."""
+    kms_key_id: str | None = None
+    """Key for ``aws:kms``; the account's own when absent."""
+    checksum: Literal["CRC32", "CRC32C", "SHA1", "SHA256"] | None = None
+    """Checksum that is stored with an object and checked by the server; on AWS the SDK's own (CRC32) when absent."""
+    requester_pays: bool = False
+    """Pay for requests to buckets of others that want it."""
+
+
+class S3Settings(S3Place):
+    """``s3://`` URLs."""
+
+    part_mb: int = Field(default=8, ge=5, le=5120)
+    """Size of the parts in which large objects are moved (2**20 bytes)."""
+    parallel: int = Field(default=8, ge=1, le=64)
+    """Parts of one object that are moved at once."""
+    buckets: dict[str, S3Place] = {}
+    """Buckets that differ: ``[s3.buckets.NAME]`` with any of the settings above; what it does not say is as above."""
+
+    def place(self, bucket: str) -> S3Place:
+        """Return what counts for one bucket."""
+        common = {name: getattr(self, name) for name in S3Place.model_fields}
+        own = self.buckets.get(bucket)
+        if own is None:
+            return S3Place(**common)
+        if own.model_fields_set & {"profile", "access_key_id"}:  # another login: nothing of the common one is kept
+            common |= {"profile": None, "access_key_id": None, "secret_access_key": None}
+        return S3Place(**common | {name: getattr(own, name) for name in own.model_fields_set})
 
 
 class FtpLogin(Section):
@@ -409,6 +489,7 @@ class Settings(BaseSettings):
     docker: DockerSettings = DockerSettings()
     process: ProcessSettings = ProcessSettings()
     slurm: SlurmSettings = SlurmSettings()
+    aws_batch: AwsBatchSettings = AwsBatchSettings()
     engine: EngineSettings = EngineSettings()
     s3: S3Settings = S3Settings()
     fetch: FetchSettings = FetchSettings()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
@@ -28,7 +28,7 @@ from weft.errors import (
 )
 from weft.folders import AttemptFolder, Folders
 from weft.logs import get_logger
-from weft.model import FileType, Handle, Job, Kind, StepResult, Submission, Tail
+from weft.model import Handle, Job, Kind, StepResult, Submission, Tail
 from weft.parameters import time_limit
 from weft.ports import Executor, Observation, Phase
 from weft.preparation import Collected, PartlyCollected, Preparation, Prepared, Types
@@ -326,7 +326,9 @@ class Drive:
         for message in self._new_messages(collected.messages):
             self._say(message)
         if collected.types:
-            self._correct(collected.types)
+            self._correct({"outputs": collected.types})
+        if seen is not None and seen.types:
+            self._correct(seen.types)
         if (again or seen is None or seen.phase is Phase.UNSEEN) and self._is_mine():
             self._remove()
         self.means.preparations[self.job.kind].close(self.job)
@@ -422,9 +424,8 @@ class Drive:
         self._said.update(new)
         return new
 
-    def _correct(self, types: Mapping[str, FileType]) -> None:
-        now, worker = self.means.clock(), self.means.worker
-        self.means.store.record(self.job.id, now=now, lease_owner=worker, types={"outputs": types})
+    def _correct(self, types: Types) -> None:
+        self.means.store.record(self.job.id, now=self.means.clock(), lease_owner=self.means.worker, types=types)
 
     def _say(self, message: str) -> None:
         self.means.store.record(self.job.id, now=self.means.clock(), lease_owner=self.means.worker, messages=(message,))

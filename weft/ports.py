@@ -48,6 +48,8 @@ class Observation:
     messages: tuple[str, ...] = ()
     #: What an executor that ``stages`` has stored, once the job ended.
     outputs: tuple[StoredOutput, ...] = ()
+    #: ``inputs`` and ``outputs`` -> path -> the type that such an executor found.
+    types: Mapping[str, Mapping[str, FileType]] = field(default_factory=dict)
     #: The output object of a run that was handed over whole.
     run_outputs: JsonObject | None = None
 

@@ -27,6 +27,8 @@ from weft.staging.plan import Local, Plan, check, plan
 from weft.staging.stagers import Stagers
 from weft.staging.urls import shown
 
+#: Where files are fetched to: in the attempt's folder, or in each mount.
+_INCOMING, _HIDDEN_INCOMING = "incoming", ".weft-incoming"
 _CONTENT_MODE = 0o755  # Funnel's clients run their content as scripts
 
 
@@ -50,7 +52,12 @@ def prepare(
     gid: int | None = None,
     writable_inputs: bool = False,
     in_place: bool = True,
+<<<<<<< HEAD
     pause: Pause = halt.pause,
+=======
+    mounted: bool = False,
+    pause: Pause = time.sleep,
+>>>>>>> a053496 (Move S3 behind one door with settings for each bucket, and lay out jobs on AWS Batch)
 ) -> Prepared:
     """Stage all inputs of one attempt and make every folder that its steps may write to.
 
@@ -60,6 +67,8 @@ def prepare(
     :param uid, gid: whose the files shall be; used where weft is root.
     :param writable_inputs: what is mounted in place is writable.
     :param in_place: False where the steps run on another host, so that everything must be copied.
+    :param mounted: a file system of its own is mounted at the source of each mount already, so that nothing can be
+        renamed into it from outside: files come by way of a hidden folder in each.
     :raises StagingFailed: names the inputs that could not be fetched, and why.
     :raises InvalidRequest: paths that contradict each other.
     """
@@ -74,7 +83,7 @@ def prepare(
         roots=stagers.roots,
         writable_inputs=writable_inputs,
     )
-    staging = _Staging(folder, wanted, stagers, owner, pause)
+    staging = _Staging(folder, wanted, stagers, owner, pause, mounted=mounted)
     staging.make_folders()
     staging.fetch_all()
     types = {item.path: staging.types.get(item.path, item.type) for item in task.inputs}
@@ -94,7 +103,9 @@ class _File:
 class _Staging:
     """The work of one ``prepare``."""
 
-    def __init__(self, folder: AttemptFolder, wanted: Plan, stagers: Stagers, owner: Owner, pause: Pause) -> None:
+    def __init__(
+        self, folder: AttemptFolder, wanted: Plan, stagers: Stagers, owner: Owner, pause: Pause, *, mounted: bool
+    ) -> None:
         self.messages: list[str] = []
         self.types: dict[str, FileType] = {}
         self._wanted = wanted
@@ -102,17 +113,19 @@ class _Staging:
         self._owner = owner
         self._pause = pause
         self._folder = folder
-        self._incoming = folder.root / "incoming"
+        self._incoming = folder.root / _INCOMING
+        self._mounted = mounted
         self._numbers = count()
         self._sources = {mount.target: mount.source for mount in wanted.mounts}
 
     def make_folders(self) -> None:
         for halfway in (self._folder.mounts, self._incoming):
-            if halfway.exists():
+            if halfway.exists() and not self._mounted:
                 shutil.rmtree(halfway)
         for needed in (self._folder.mounts, self._folder.logs):
             needed.mkdir(parents=True, exist_ok=True)
-        self._incoming.mkdir(mode=0o700)
+        for incoming in self._ways_in():
+            incoming.mkdir(mode=0o700, exist_ok=self._mounted)
         for mount in self._wanted.mounts:
             if mount.source.is_relative_to(self._folder.mounts):
                 self._make(mount.source, FileType.FILE if mount.target in self._wanted.files else FileType.DIRECTORY)
@@ -134,7 +147,8 @@ class _Staging:
             for file, result in zip(files, results, strict=True)
             if isinstance(result, WeftError)
         ]
-        shutil.rmtree(self._incoming, ignore_errors=True)
+        for incoming in self._ways_in():
+            shutil.rmtree(incoming, ignore_errors=True)
         if problems:
             raise StagingFailed(in_words(problems))
 
@@ -172,8 +186,18 @@ class _Staging:
             for entry in entries
         ]
 
+    def _ways_in(self) -> list[Path]:
+        return [source / _HIDDEN_INCOMING for source in self._sources.values()] if self._mounted else [self._incoming]
+
+    def _way_in(self, path: str) -> Path:
+        """Return the folder from which a file can be renamed to its place."""
+        if not self._mounted:
+            return self._incoming
+        above = next(str(parent) for parent in PurePosixPath(path).parents if str(parent) in self._sources)
+        return self._sources[above] / _HIDDEN_INCOMING
+
     def _bring(self, file: _File, tree: Tree) -> None:
-        staged = self._incoming / str(next(self._numbers))
+        staged = self._way_in(file.path) / str(next(self._numbers))
         if file.url is None:
             staged.write_text(file.item.content or "", encoding="utf-8", newline="")
             staged.chmod(_CONTENT_MODE)

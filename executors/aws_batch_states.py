@@ -156,11 +156,11 @@ def _failure(job: Mapping[str, Any], staging_said: str) -> Failure:
         return Failure(reason=f"the job was ended: {reason or 'by somebody in AWS'}")
     if "duration exceeded timeout" in reason:
         return Failure(reason=f"stopped by AWS Batch: {reason}")
+    if staging_said:
+        return Failure(reason=f"staging failed: {staging_said}", retry=True)
     for container in _properties(job).get("containers", ()):
         if container.get("reason"):
             return Failure(reason=f"{container['name']}: {_said(container['reason'])}", retry=_may_help(container))
-    if staging_said:
-        return Failure(reason=f"staging failed: {staging_said}", retry=True)
     return Failure(reason=f"AWS Batch: {reason or 'the job failed'}, and staging left no outcome", retry=True)
 
 

@@ -262,7 +262,7 @@ def main(arguments: Sequence[str]) -> int:
     except WeftError as error:
         _say(error.message)
     except Exception:
-        _say(traceback.format_exc())
+        _say(traceback.format_exc().strip())
     return FAILED
 
 

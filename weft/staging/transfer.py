@@ -119,11 +119,8 @@ class _Staging:
         self._sources = {mount.target: mount.source for mount in wanted.mounts}
 
     def make_folders(self) -> None:
-        for halfway in (self._folder.mounts, self._incoming):
-            if halfway.exists() and not self._mounted:
-                shutil.rmtree(halfway)
-        for needed in (self._folder.mounts, self._folder.logs):
-            needed.mkdir(parents=True, exist_ok=True)
+        if not self._mounted:
+            self._clear_away()
         for incoming in self._ways_in():
             incoming.mkdir(mode=0o700, exist_ok=self._mounted)
         for mount in self._wanted.mounts:
@@ -137,6 +134,14 @@ class _Staging:
                 raise StagingFailed(f"folder {path}: {(error.strerror or str(error)).lower()}") from error
         for place, kind in self._wanted.places:
             self._make(self._folder.mounts / place.lstrip("/"), kind)
+
+    def _clear_away(self) -> None:
+        """Remove what an earlier prepare may have left by half."""
+        for halfway in (self._folder.mounts, self._incoming):
+            if halfway.exists():
+                shutil.rmtree(halfway)
+        for needed in (self._folder.mounts, self._folder.logs):
+            needed.mkdir(parents=True, exist_ok=True)
 
     def fetch_all(self) -> None:
         tree = self._tree()

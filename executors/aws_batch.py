@@ -46,6 +46,8 @@ UNSEEN = Observation(phase=Phase.UNSEEN)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 #: How much longer Batch itself lets a job live than weft's own limit of its wall time, in seconds.
 _LEEWAY, _LEAST_TIMEOUT = 600, 60
+#: Stands in a handle for a job of which only files are left.
+_NO_JOB = "none"
 #: Outcomes that are read at once.
 _READERS = 8
 
@@ -58,14 +60,15 @@ def create(settings: Settings) -> AwsBatchExecutor:
 class AwsBatchExecutor:
     """The ``aws_batch`` executor."""
 
-    def __init__(self, settings: Settings, client: AwsClient) -> None:
-        """Keep the collaborators."""
+    def __init__(self, settings: Settings, client: AwsClient, objects: Objects | None = None) -> None:
+        """Keep the collaborators; without ``objects`` those of the settings' storage are used."""
         self._settings = settings
         self._wanted = settings.aws_batch
         self._client = client
         self._folders = Folders(settings.data)
         self._keys = KeyLocks()
         self._lock = threading.Lock()
+        self._given_objects = objects
         self._definitions: dict[str, str] = {}
         self._ended: dict[Handle, Observation] = {}
         self._live = LiveLogs(
@@ -95,7 +98,7 @@ class AwsBatchExecutor:
 
     def check(self) -> Health:
         """Tell which account answers, and whether its queues and the storage can be used."""
-        return examine(self._settings, self._client, self._queues)
+        return examine(self._wanted, self._client, self._queues, lambda: self._objects)
 
     def start(self, wake: Callable[[Handle], None]) -> None:
         """Begin to fetch live logs; the worker looks at the jobs once a beat."""
@@ -261,7 +264,7 @@ class AwsBatchExecutor:
             return
         with _waiting_for_storage():
             claimed = self._who_claimed(key)
-        self._end([job_id, *([claimed] if claimed not in (None, job_id) else [])])
+        self._end([name for name in dict.fromkeys((job_id, claimed or job_id)) if name != _NO_JOB])
 
     def _end(self, ids: Sequence[str]) -> None:
         """Terminate jobs, and wait until nothing of them runs.
@@ -279,7 +282,7 @@ class AwsBatchExecutor:
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _living(self, ids: Sequence[str]) -> list[str]:
+    def _living(self, ids: Sequence[str]) -> Sequence[str]:
         return [job["jobId"] for job in self._client.describe(ids) if not states.has_ended(job)]
 
     def forget(self, handle: Handle) -> None:
@@ -297,20 +300,27 @@ class AwsBatchExecutor:
         self._ended.pop(handle, None)
 
     def list(self) -> Iterable[tuple[str, Handle]]:
-        """Return this installation's jobs that may still run."""
-        prefix = self._job_name("")
+        """Return this installation's jobs that may still run, and the keys of which something is left in storage."""
+        with _waiting_for_storage():
+            stored = self._objects.folders()
+        prefix, live = self._job_name(""), set()
         for queue in self._queues:
             for job in self._client.live(queue):
                 if job.name.startswith(prefix):
                     key = job.name.removeprefix(prefix)
+                    live.add(key)
                     yield key, _handle(job.id, key)
+        for key in stored:
+            if key not in live:
+                noted = self._notes(key).read()
+                yield key, _handle((noted and noted.job_id) or _NO_JOB, key)
 
     # -- small things ------------------------------------------------------------------------------------------
 
     @cached_property
     def _site(self) -> str:
-        """Names this installation among others that use the same queues."""
-        return hashlib.sha256(f"{self._settings.data.resolve()} {self._wanted.storage}".encode()).hexdigest()[:8]
+        """Names this installation among others that use the same queues and the same storage."""
+        return hashlib.sha256(str(self._settings.data.resolve()).encode()).hexdigest()[:8]
 
     @cached_property
     def _queues(self) -> tuple[str, ...]:
@@ -319,9 +329,11 @@ class AwsBatchExecutor:
 
     @cached_property
     def _objects(self) -> Objects:
+        if self._given_objects is not None:
+            return self._given_objects
         if self._wanted.storage is None:
             raise ExecutorRefused("aws_batch.storage is not set", remedy="s3://BUCKET/PREFIX")
-        return Objects(self._settings.s3, self._wanted.storage)
+        return Objects(self._settings.s3, f"{self._wanted.storage.rstrip('/')}/{self._site}")
 
     def _job_name(self, key: str) -> str:
         return f"weft-{self._site}-{key}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from executors.aws_batch_client import AwsClient
-from weft.config import Settings
+from weft.config import AwsBatchSettings
 from weft.errors import WeftError
 from weft.ports import Health
 from weft.staging.s3_objects import Objects
@@ -14,9 +14,10 @@ _PROBE = "check"
 _POLICIES = "examples/aws-batch/README.md has the policies"
 
 
-def examine(settings: Settings, client: AwsClient, queues: Sequence[str]) -> Health:
+def examine(
+    wanted: AwsBatchSettings, client: AwsClient, queues: Sequence[str], objects: Callable[[], Objects]
+) -> Health:
     """Say what is in order, and of the first thing that is not, what to do. Never raises."""
-    wanted = settings.aws_batch
     needed = {"queue": wanted.queue, "storage": wanted.storage, "image": wanted.image}
     missing = [f"aws_batch.{name}" for name, value in needed.items() if value is None]
     if missing:
@@ -24,7 +25,7 @@ def examine(settings: Settings, client: AwsClient, queues: Sequence[str]) -> Hea
     try:
         who = client.identity()
         found = [*_queues(client, queues)]
-        _use_storage(Objects(settings.s3, str(wanted.storage)))
+        _use_storage(objects())
     except WeftError as error:
         return Health(usable=False, detail=error.message, remedy=error.remedy or _POLICIES)
     problems = [words for words, good in found if not good]

@@ -43,7 +43,7 @@ _HIDDEN = (
     "ECS_CONTAINER_METADATA_URI_V4",
     "ECS_AGENT_URI",
 )
-_STOP_SECONDS = 5
+_STOP_SECONDS = 2
 #: Schemes whose files are on weft's own host.
 _OF_HOST = frozenset({"", "file"})
 #: The attempt's folder in the staging containers.
@@ -168,6 +168,7 @@ def _staging(
         "command": ["in" if name == STAGE_IN else "out"],
         "essential": name == STAGE_OUT,
         "readonlyRootFilesystem": True,
+        "linuxParameters": {"initProcessEnabled": True},  # so that it ends at SIGTERM from its first moment on
         "user": "0:0",
     }
 
@@ -175,6 +176,7 @@ def _staging(
 def _step(
     index: int, image: str, after: str, mounts: Mapping[str, str], share: Share, settings: AwsBatchSettings
 ) -> dict[str, Any]:
+    # No init process here: its environment, which steps could read, would still name the role's credentials.
     without = [word for name in _HIDDEN for word in ("-u", name)]
     return {
         **_container(step_name(index), image, after, mounts, share, settings),
@@ -192,7 +194,6 @@ def _container(
         "name": name,
         "image": image,
         "privileged": False,
-        "linuxParameters": {"initProcessEnabled": False},
         "stopTimeout": _STOP_SECONDS,
         "mountPoints": [{"sourceVolume": volume, "containerPath": path} for volume, path in mounts.items()],
         "resourceRequirements": share.requirements(),

@@ -107,6 +107,8 @@ class EngineSettings(Section):
     """Folder of an installed Nextflow (``NXF_HOME``: ``framework`` and ``plugins``), for engines to read."""
     weft_image: str | None = None
     """Image with the engines in it, for steps that need their engine beside them (Snakemake's ``run``, ``script``)."""
+    storage: str | None = None
+    """``s3://BUCKET/PREFIX`` by which the files of runs travel to executors that share no folder with weft."""
     time_limit_seconds: float | None = None
     """Wall time of one run."""
     memory_gb: float = 4.0

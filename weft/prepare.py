@@ -15,11 +15,13 @@ from weft import explanation
 from weft.clock import Clock
 from weft.errors import ExecutorRefused, Forbidden, InvalidRequest, StagingFailed, TooLarge
 from weft.folders import AttemptFolder, Folders, log_path
-from weft.model import Job, Kind, Mount, Principal, Resources, Run, Step, Submission
+from weft.model import Job, Kind, Mount, Principal, Resources, Run, Step, Submission, task_to_json
 from weft.paths import relative_name
 from weft.ports import Engine, Root
 from weft.preparation import Collected, PartlyCollected, Prepared
 from weft.staging.collect import CollectFailed, collect
+from weft.staging.ferry import Ferry
+from weft.staging.parallel import in_words
 from weft.staging.stagers import Stagers
 from weft.staging.transfer import prepare
 from weft.states import DRIVEN, State
@@ -213,14 +215,22 @@ class RunPreparation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedOver:
-    """For executors that move inputs and outputs by themselves: the job is passed on whole, and nothing is staged."""
+    """For executors that move inputs and outputs by themselves: the job is passed on whole, and nothing is staged.
 
+    The files of a task of a run, which lie in the run's folder here, travel by the ``ferry``.
+    """
+
+    folders: Folders
+    ferry: Ferry
     binary_gigabytes: bool = False
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
-        """Make the attempt's folder, for the executor's notes and logs."""
+        """Make the attempt's folder, for the executor's notes and logs, and store what a run's task needs."""
         _fresh(folder)
         task = job.task if job.kind is Kind.TASK else None
+        document = job.document
+        if task is not None and job.parent is not None:
+            document = task_to_json(self.ferry.out(job.parent, self.folders.work(job.parent), task))
         asked = (task and task.resources) or Resources()
         work = Submission(
             key=job.key,
@@ -230,13 +240,18 @@ class HandedOver:
             steps=_WHOLE_RUN if task is None else task.steps,
             folder=folder.root,
             resources=asked.in_binary() if self.binary_gigabytes else asked,
-            document=job.document,
+            document=document,
         )
         return Prepared(work=work)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
-        """Nothing: what was stored stands in the executor's observation."""
-        return Collected()
+        """Bring home what a run's task made; else nothing: what was stored stands in the executor's observation."""
+        if job.kind is not Kind.TASK or job.parent is None:
+            return Collected()
+        missing = self.ferry.home(job.parent, self.folders.work(job.parent), job.task)
+        if missing and not best_effort:
+            raise PartlyCollected(in_words(missing), Collected())
+        return Collected(messages=missing)
 
     def close(self, job: Job) -> None:
         """Nothing is held."""

@@ -45,6 +45,7 @@ from weft.preparation import Preparation
 from weft.prepare import HandedOver, RunPreparation, TaskPreparation
 from weft.presence import Presence
 from weft.retention import Retention
+from weft.staging.ferry import Ferry
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
 from weft.store.dialect import masked
@@ -229,7 +230,11 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
     folders = Folders(settings.data)
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
-        Kind.TASK: HandedOver(binary_gigabytes=settings.binary_gigabytes)
+        Kind.TASK: HandedOver(
+            folders=folders,
+            ferry=Ferry(stagers=stagers, storage=settings.engine.storage),
+            binary_gigabytes=settings.binary_gigabytes,
+        )
         if tasks.capabilities.stages
         else TaskPreparation(
             stagers=stagers,

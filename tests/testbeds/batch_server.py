@@ -28,7 +28,8 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import Any, ClassVar
 
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
@@ -47,10 +48,10 @@ class Controls:
     """What a test may do to the service."""
 
     lock = threading.Lock()
-    faults: list[dict[str, Any]] = []
-    calls: Counter[str] = Counter()
-    hold: dict[str, Any] = {}
-    roles: dict[str, str] = {}
+    faults: ClassVar[list[dict[str, Any]]] = []
+    calls: ClassVar[Counter[str]] = Counter()
+    hold: ClassVar[dict[str, Any]] = {}
+    roles: ClassVar[dict[str, str]] = {}
 
 
 class EcsTask:
@@ -137,7 +138,8 @@ class EcsTask:
             self.news.notify_all()
             running = list(self.running.items())
         for name, container in running:
-            seconds = next(one.get("stopTimeout", 30) for one in self.containers if one["name"] == name)
+            one = next(one for one in self.containers if one["name"] == name)
+            seconds = one.get("stopTimeout", 30)
             threading.Thread(target=self._stop_container, args=(container, seconds), daemon=True).start()
 
     def _stop_container(self, container: Any, seconds: int) -> None:
@@ -239,6 +241,7 @@ class EcsTask:
             "user": one.get("user"),
             "read_only": one.get("readonlyRootFilesystem", False),
             "privileged": one.get("privileged", False),
+            "init": one.get("linuxParameters", {}).get("initProcessEnabled", False),
             "network_mode": "host",
             "detach": True,
         }
@@ -432,8 +435,8 @@ def engine_namespace() -> str | None:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.connect(path)
         pid, _, _ = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    theirs = f"/proc/{pid}/ns/net"
-    return None if os.readlink(theirs) == os.readlink("/proc/self/ns/net") else theirs
+    theirs = Path(f"/proc/{pid}/ns/net")
+    return None if theirs.readlink() == Path("/proc/self/ns/net").readlink() else str(theirs)
 
 
 def listen_in(namespace: str, port: int) -> socket.socket:

@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import stat
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 
 import orjson
 
@@ -244,13 +242,8 @@ def _say(message: str) -> None:
     sys.stderr.write(f"weft: {message}\n")
 
 
-def _end(_signal: int, _frame: FrameType | None) -> None:
-    os._exit(143)
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one of the two programs, by the environment of the job."""
-    signal.signal(signal.SIGTERM, _end)  # the first process of a container ignores it otherwise
     settings = load()
     objects = Objects(settings.s3, os.environ["WEFT_JOB"])
     native_job = os.environ.get("AWS_BATCH_JOB_ID", "")

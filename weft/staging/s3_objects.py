@@ -55,6 +55,15 @@ class Objects:
             content: bytes = answer["Body"].read()
             return content
 
+    def folders(self) -> list[str]:
+        """Return the names that have objects below them."""
+        with self._client.said(self.url, self.bucket):
+            pages = self._client.s3.get_paginator("list_objects_v2").paginate(
+                Bucket=self.bucket, Prefix=self._prefix, Delimiter="/"
+            )
+            found = [item["Prefix"] for page in pages for item in page.get("CommonPrefixes", ())]
+        return [prefix.removeprefix(self._prefix).rstrip("/") for prefix in found]
+
     def delete_below(self, name: str) -> None:
         """Delete all objects below ``NAME/``."""
         prefix = f"{self._prefix}{name}/"

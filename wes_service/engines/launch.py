@@ -32,6 +32,7 @@ def engine_step(
     token_file: Path,
     python: str = sys.executable,
     given: Mapping[str, str | None],
+    apart: bool = False,
 ) -> Step:
     """Write the request beside ``outcome`` and return the command that runs it in ``work``.
 
@@ -39,6 +40,7 @@ def engine_step(
 
     :param child: the module of the engine's program (``wes_service.engines.program.read_options``).
     :param given: more options of that program.
+    :param apart: tasks do not see the run's folder, so each must name the files that it needs and makes.
     """
     request = outcome.with_name("request.json")
     request.write_text(json.dumps(_document(run)))
@@ -51,6 +53,7 @@ def engine_step(
         **given,
     }
     options = [word for name, value in all_given.items() if value is not None for word in (name, value)]
+    options += ["--apart"] if apart else []
     return Step(
         image=HOST_IMAGE,
         command=(python, "-m", child, *options),

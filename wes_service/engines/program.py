@@ -88,6 +88,7 @@ def options_parser(program: str) -> argparse.ArgumentParser:
     parser.add_argument("--default-image")
     parser.add_argument("--weft-image")
     parser.add_argument("--python", default=sys.executable)
+    parser.add_argument("--apart", action="store_true", help="tasks do not see the run's folder")
     parser.add_argument("--time-limit-parameter")
     parser.add_argument("--network-parameter")
     return parser

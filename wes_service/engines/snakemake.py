@@ -26,6 +26,8 @@ class SnakemakeEngine:
     default_image: str | None = None
     weft_image: str | None = None
     time_limit_parameter: str | None = None
+    #: Tasks do not see the run's folder.
+    apart: bool = False
     python: str = sys.executable
 
     @property
@@ -64,6 +66,7 @@ class SnakemakeEngine:
             tes_url=tes_url,
             token_file=token_file,
             python=self.python,
+            apart=self.apart,
             given={
                 "--default-image": self.default_image,
                 "--weft-image": self.weft_image,
@@ -90,6 +93,7 @@ def create(settings: Settings, capabilities: Capabilities | None = None) -> Snak
         default_image=settings.engine.default_image or (HOST_IMAGE if on_host else None),
         weft_image=HOST_IMAGE if on_host else settings.engine.weft_image,
         time_limit_parameter=TIME_LIMIT if takes_time else None,
+        apart=capabilities is not None and not capabilities.shared_filesystem,
     )
 
 

@@ -110,6 +110,7 @@ def _place(options: argparse.Namespace, request: Request) -> Place:
         python=options.python,
         jobs=request.parameters.get("jobs"),
         time_limit_parameter=options.time_limit_parameter,
+        apart=options.apart,
     )
 
 

@@ -36,6 +36,7 @@ from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
 
 from wes_service.engines.program import Tes, create_patiently, explain, interrupt
+from wes_service.engines.snakemake_files import files_of
 from wes_service.engines.snakemake_job import (
     LAUNCHER,
     SNAKEMAKE,
@@ -75,6 +76,8 @@ class Place:
     python: str = "python3"
     #: Most tasks at once.
     jobs: int | None = None
+    #: Tasks do not see the run's folder: each names the files that it needs and makes.
+    apart: bool = False
     #: Key of ``backend_parameters`` that takes a wall time in seconds, where there is one.
     time_limit_parameter: str | None = None
     #: The engine's environment before the workflow was parsed; what the workflow changes is passed to its tasks.
@@ -213,7 +216,6 @@ class Executor(RealExecutor):  # type: ignore[misc]
 
     def _task(self, job: Any) -> JsonObject:
         """Give the TES task document of ``job`` and prepare the folder for it."""
-        work = str(self.place.work)
         executors = self._shell_steps(job) if is_plain_shell(job) else [self._snakemake_step(job)]
         rules = sorted({str(rule) for rule in job.rules})
         wildcards = {} if job.is_group() else dict(job.wildcards_dict)
@@ -225,9 +227,16 @@ class Executor(RealExecutor):  # type: ignore[misc]
                 **{f"wildcards.{name}": str(value) for name, value in wildcards.items()},
             },
             "resources": resources_of(job, self.place.time_limit_parameter),
-            "inputs": [{"type": "DIRECTORY", "url": self.place.work.as_uri(), "path": work}],
             "executors": executors,
+            **self._files(job),
         }
+
+    def _files(self, job: Any) -> JsonObject:
+        """Give the run's folder, or the files of it that the job needs and makes."""
+        work = self.place.work
+        if not self.place.apart:
+            return {"inputs": [{"type": "DIRECTORY", "url": work.as_uri(), "path": str(work)}]}
+        return files_of(job, work, Path.cwd(), self._script_path(job))
 
     def _shell_steps(self, job: Any) -> list[JsonObject]:
         """Give the rule's own command in its own container, once for each repeat of a benchmark."""
@@ -255,13 +264,20 @@ class Executor(RealExecutor):  # type: ignore[misc]
         return ["/bin/sh", "-c", LAUNCHER, "sh", str(wanted), prefix, command, own_prefix]
 
     def _script(self, job: Any, command: str) -> Path:
-        folder = self.place.work / ".snakemake" / "weft"
-        folder.mkdir(parents=True, exist_ok=True)
-        script = folder / f"{job.jobid}-{job.attempt}.sh"
+        script = self._script_path(job)
+        script.parent.mkdir(parents=True, exist_ok=True)
         script.write_text(command + "\n")
         return script
 
+    def _script_path(self, job: Any) -> Path:
+        return self.place.work / ".snakemake" / "weft" / f"{job.jobid}-{job.attempt}.sh"
+
     def _snakemake_step(self, job: Any) -> JsonObject:
+        if self.place.apart:
+            raise CannotRun(
+                f"{job.name} is not a plain shell rule: it needs Snakemake and the run's folder beside its command, "
+                "and tasks do not see that folder on this site's executor"
+            )
         if self.place.weft_image is None:
             raise CannotRun(
                 f"{job.name} is not a plain shell rule: it needs Snakemake beside its command, and this site sets no "

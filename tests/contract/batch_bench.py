@@ -73,6 +73,12 @@ class BatchBench(Bench):
         """Make a file that the first step sees."""
         assert self.container(handle).exec_run(["/weft/busybox", "touch", path]).exit_code == 0
 
+    def has_log(self, stream: str) -> bool:
+        """Tell whether a container of this log stream was started."""
+        logs = self.site.client("logs")
+        found = logs.describe_log_streams(logGroupName="/aws/batch/job", logStreamNamePrefix=stream)
+        return bool(found["logStreams"])
+
     def containers(self, handle: Handle) -> list[str]:
         """Return what is left of a job's containers."""
         label = f"weft-batch-job={handle.native_id.partition(':')[0]}"

@@ -83,17 +83,18 @@ class Bench:
 class Watched:
     """An executor that was started, and who it woke."""
 
-    def __init__(self, executor: Executor) -> None:
+    def __init__(self, executor: Executor, patience: float = PATIENCE) -> None:
         self.executor = executor
+        self.patience = patience
         self.woken: queue.SimpleQueue[Handle] = queue.SimpleQueue()
         executor.start(self.woken.put)
 
     def look(self, handle: Handle) -> Observation:
         return self.executor.observe([handle]).get(handle, Observation(phase=Phase.UNSEEN))
 
-    def until(self, handle: Handle, phase: Phase, seconds: float = PATIENCE) -> Observation:
+    def until(self, handle: Handle, phase: Phase, seconds: float = 0.0) -> Observation:
         """Observe, when woken and now and then, until ``phase`` is seen."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + max(seconds, self.patience)
         while (seen := self.look(handle)).phase is not phase:
             assert time.monotonic() < deadline, f"{handle} is {seen}, not {phase}"
             try:
@@ -129,6 +130,9 @@ def grows(path: Path, seconds: float = 0.4) -> bool:
 class PortContract:
     """What is true of the calls, whatever a step does."""
 
+    #: How long one job may take before a test fails.
+    patience = PATIENCE
+
     def make_executor(self, settings: Settings) -> Executor:
         """Return a new executor object over the same backend each time; a subclass gives this."""
         raise NotImplementedError
@@ -139,7 +143,7 @@ class PortContract:
         made: list[Watched] = []
 
         def make() -> Watched:
-            made.append(Watched(self.make_executor(settings)))
+            made.append(Watched(self.make_executor(settings), self.patience))
             return made[-1]
 
         yield make

@@ -217,11 +217,10 @@ class RunPreparation:
 class HandedOver:
     """For executors that move inputs and outputs by themselves: the job is passed on whole, and nothing is staged.
 
-    The files of a task of a run, which lie in the run's folder here, travel by the ``ferry``.
+    The files of a task of a run, which lie in the run's folder here, travel by the ``ferry`` where there is one.
     """
 
-    folders: Folders
-    ferry: Ferry
+    ferry: Ferry | None = None
     binary_gigabytes: bool = False
 
     def prepare(self, job: Job, folder: AttemptFolder) -> Prepared:
@@ -229,8 +228,8 @@ class HandedOver:
         _fresh(folder)
         task = job.task if job.kind is Kind.TASK else None
         document = job.document
-        if task is not None and job.parent is not None:
-            document = task_to_json(self.ferry.out(job.parent, self.folders.work(job.parent), task))
+        if task is not None and job.parent is not None and self.ferry is not None:
+            document = task_to_json(self.ferry.out(job.parent, task))
         asked = (task and task.resources) or Resources()
         work = Submission(
             key=job.key,
@@ -246,9 +245,9 @@ class HandedOver:
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
         """Bring home what a run's task made; else nothing: what was stored stands in the executor's observation."""
-        if job.kind is not Kind.TASK or job.parent is None:
+        if job.kind is not Kind.TASK or job.parent is None or self.ferry is None:
             return Collected()
-        missing = self.ferry.home(job.parent, self.folders.work(job.parent), job.task)
+        missing = self.ferry.home(job.parent, job.task)
         if missing and not best_effort:
             raise PartlyCollected(in_words(missing), Collected())
         return Collected(messages=missing)

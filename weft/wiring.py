@@ -231,8 +231,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
         Kind.TASK: HandedOver(
-            folders=folders,
-            ferry=Ferry(stagers=stagers, storage=settings.engine.storage),
+            ferry=Ferry(folders=folders, stagers=stagers, storage=settings.engine.storage),
             binary_gigabytes=settings.binary_gigabytes,
         )
         if tasks.capabilities.stages

@@ -46,7 +46,7 @@ class BatchWorld(World):
         executor = Mortal(AwsBatchExecutor(self.settings(), client, objects), life, free=_FREE)
         store = Mortal(self.store, life, free=frozenset({"on_change"}))
         folders = Folders(self.data)
-        handed_over = HandedOver(folders=folders, ferry=Ferry(stagers=installed(self.settings()), storage=None))
+        handed_over = HandedOver(ferry=Ferry(folders=folders, stagers=installed(self.settings()), storage=None))
         means = Means(
             store=store,  # type: ignore[arg-type]
             folders=folders,

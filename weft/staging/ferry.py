@@ -11,14 +11,15 @@ from __future__ import annotations
 import os
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from weft.errors import InvalidRequest, StagingFailed, WeftError
+from weft.folders import Folders
 from weft.model import FileType, Input, Output, Task
 from weft.ports import Root, Stager
+from weft.staging import halt
 from weft.staging.file import local_path
 from weft.staging.parallel import Pause, each, in_words, patiently
 from weft.staging.stagers import Stagers
@@ -34,20 +35,21 @@ Stamp = tuple[int, int, int]  # inode, size in bytes, mtime in nanoseconds
 class Ferry:
     """Carries the files of all runs; may be used from any thread."""
 
+    folders: Folders
     stagers: Stagers
     #: ``s3://BUCKET/PREFIX``; each run has a folder of its own below it.
     storage: str | None
-    pause: Pause = time.sleep
+    pause: Pause = halt.pause
     #: What lies in storage already: run, path -> the state of the file that was stored.
     _stored: dict[tuple[str, str], Stamp] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def out(self, run: str, work: Path, task: Task) -> Task:
-        """Store what ``task`` needs of the run's folder ``work``, and return the task with URLs in storage.
+    def out(self, run: str, task: Task) -> Task:
+        """Store what ``task`` needs of the run's folder, and return the task with URLs in storage.
 
         :raises StagingFailed: names the inputs that could not be stored; or there is no storage.
         """
-        trip = _Trip(self, run, work)
+        trip = _Trip(self, run)
         inputs = [self._input(item, trip) for item in task.inputs]
         outputs = tuple(self._output(item, trip) for item in task.outputs)
         results = each(trip.loads, lambda load: load())
@@ -56,18 +58,12 @@ class Ferry:
             raise StagingFailed(in_words(problems))
         return replace(task, inputs=tuple(inputs), outputs=outputs)
 
-    def home(self, run: str, work: Path, task: Task) -> tuple[str, ...]:
+    def home(self, run: str, task: Task) -> tuple[str, ...]:
         """Bring what ``task`` (with the URLs of the run's folder) made to that folder; returns what is missing."""
-        trip = _Trip(self, run, work)
+        trip = _Trip(self, run)
         found = [pair for output in task.outputs if trip.covers(output.url) for pair in trip.made(output)]
         results = each(found, lambda pair: trip.fetch(*pair))
         return tuple(result.message for result in results if isinstance(result, WeftError))
-
-    def forget(self, run: str) -> None:
-        """Forget what is stored of a run that ended."""
-        with self._lock:
-            for key in [key for key in self._stored if key[0] == run]:
-                del self._stored[key]
 
     def is_stored(self, run: str, path: str, stamp: Stamp) -> bool:
         """Tell whether this state of a file lies in storage."""
@@ -92,9 +88,9 @@ class Ferry:
 class _Trip:
     """The files of one task of one run."""
 
-    def __init__(self, ferry: Ferry, run: str, work: Path) -> None:
-        self._ferry, self._run, self._work = ferry, run, work
-        self._stagers = ferry.stagers.with_roots((Root(work, writable=True),))
+    def __init__(self, ferry: Ferry, run: str) -> None:
+        self._ferry, self._run, self._work = ferry, run, ferry.folders.work(run)
+        self._stagers = ferry.stagers.with_roots((Root(self._work, writable=True),))
         self.loads: list[Callable[[], None]] = []
 
     def covers(self, url: str) -> bool:

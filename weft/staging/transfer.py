@@ -52,12 +52,8 @@ def prepare(
     gid: int | None = None,
     writable_inputs: bool = False,
     in_place: bool = True,
-<<<<<<< HEAD
-    pause: Pause = halt.pause,
-=======
     mounted: bool = False,
-    pause: Pause = time.sleep,
->>>>>>> a053496 (Move S3 behind one door with settings for each bucket, and lay out jobs on AWS Batch)
+    pause: Pause = halt.pause,
 ) -> Prepared:
     """Stage all inputs of one attempt and make every folder that its steps may write to.
 

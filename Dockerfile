@@ -20,6 +20,18 @@ COPY tes_service/ tes_service/
 COPY wes_service/ wes_service/
 RUN /opt/weft/bin/pip install --no-deps --no-build-isolation .
 
+# What stages files inside jobs on AWS Batch (docs/aws-batch.md): docker build --target staging -t weft-staging .
+# It is root in its own container, to give files to the steps' user; its root file system is read-only there.
+FROM python:3.12-slim-bookworm AS staging
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends busybox-static \
+    && rm -rf /var/lib/apt/lists/*
+COPY --from=build /opt/weft /opt/weft
+ENV PATH=/opt/weft/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+ENTRYPOINT ["python", "-m", "weft.staging.inside"]
+
 FROM python:3.12-slim-bookworm
 RUN apt-get update \
     && apt-get install -y --no-install-recommends bubblewrap \

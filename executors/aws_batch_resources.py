@@ -2,13 +2,13 @@
 
 Batch places a job by the sum of its containers: the task's steps and, before and after them, staging. On Fargate that
 sum must be one of the pairs of cores and memory that Fargate sells, so it is rounded up, and the steps get the rest.
-https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
+https://docs.aws.amazon.com/batch/latest/APIReference/API_ResourceRequirement.html
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from weft.config import AwsBatchSettings
@@ -17,18 +17,17 @@ from weft.model import Resources
 
 _MIB = 1 << 20
 _GIB = 1 << 30
-#: Cores (in 1/1024) -> memory in MiB: least, most, and the step between.
-_FARGATE = {
-    256: (512, 2048, 0),
-    512: (1024, 4096, 1024),
-    1024: (2048, 8192, 1024),
-    2048: (4096, 16384, 1024),
-    4096: (8192, 30720, 1024),
-    8192: (16384, 61440, 4096),
-    16384: (32768, 122880, 8192),
-    32768: (61440, 249856, 62464),
+#: Cores (in 1/1024) -> the memory in MiB that may go with them.
+_FARGATE: Mapping[int, Sequence[int]] = {
+    256: (512, 1024, 2048),
+    512: range(1024, 4096 + 1, 1024),
+    1024: range(2048, 8192 + 1, 1024),
+    2048: range(4096, 16384 + 1, 1024),
+    4096: range(8192, 30720 + 1, 1024),
+    8192: range(16384, 61440 + 1, 4096),
+    16384: range(32768, 122880 + 1, 8192),
+    32768: (61440, 122880, 249856),
 }
-_SMALLEST = (512, 1024, 2048)  # of a quarter of a core
 _EC2_SMALLEST_MIB = 4
 #: What Fargate's disk holds when nothing is said, and the least and most that may be said, in GiB.
 _DISK_FREE, _DISK_LEAST, _DISK_MOST = 20, 21, 200
@@ -66,7 +65,7 @@ def limits(settings: AwsBatchSettings) -> tuple[int | None, int | None, int | No
     """Return the most cores, bytes of memory and bytes of disk that one task can be given."""
     on_fargate = settings.platform == "FARGATE"
     cores = settings.max_cpus or (32 if on_fargate else None)
-    memory = 244_000 * _MIB - 2 * _STAGING_FARGATE[1] * _MIB if on_fargate else None
+    memory = 249_856 * _MIB - 2 * _STAGING_FARGATE[1] * _MIB if on_fargate else None
     wanted = None if settings.max_ram_gb is None else int(settings.max_ram_gb * 10**9)
     return cores, wanted or memory, _DISK_MOST * _GIB if on_fargate else None
 
@@ -114,10 +113,7 @@ def _on_fargate(cores: int, memory: int, gpus: int, asked: Resources, steps: int
 
 def _pairs() -> Iterator[tuple[int, int]]:
     """Give Fargate's pairs, the cheapest first: cores cost about nine times as much as a GiB."""
-    found = []
-    for cpu, (least, most, step) in _FARGATE.items():
-        sizes = _SMALLEST if step == 0 else range(least, most + 1, step)
-        found += [(cpu, memory) for memory in sizes]
+    found = [(cpu, memory) for cpu, sizes in _FARGATE.items() for memory in sizes]
     return iter(sorted(found, key=lambda pair: (9 * pair[0] + pair[1], pair)))
 
 

@@ -34,19 +34,27 @@ def of(stage: list[Instruction], wanted: str) -> list[str]:
     return [arguments for name, arguments in stage if name == wanted]
 
 
-def test_the_image_has_two_stages_and_the_second_has_no_sources() -> None:
-    build, final = stages()
+def test_the_image_has_no_sources() -> None:
+    build, _, final = stages()
     assert of(build, "FROM")[0].lower().endswith(" as build")
     assert of(final, "COPY") == ["--from=build /opt/weft /opt/weft"]
 
 
-def test_both_stages_have_the_same_python_so_that_the_environment_can_move() -> None:
-    assert of(stages()[0], "FROM")[0].split()[0] == of(stages()[1], "FROM")[0]
-    assert of(stages()[1], "FROM")[0].startswith("python:3.")
+def test_all_stages_have_the_same_python_so_that_the_environment_can_move() -> None:
+    assert len({of(stage, "FROM")[0].split()[0] for stage in stages()}) == 1
+    assert of(stages()[-1], "FROM")[0].startswith("python:3.")
+
+
+def test_the_staging_image_runs_the_staging_program_and_has_the_busybox_of_the_steps() -> None:
+    staging = stages()[1]
+    assert of(staging, "FROM")[0].endswith(" AS staging")
+    assert of(staging, "ENTRYPOINT") == ['["python", "-m", "weft.staging.inside"]']
+    assert "busybox-static" in of(staging, "RUN")[0]
+    assert (ROOT / "weft" / "staging" / "inside.py").exists()
 
 
 def test_the_image_runs_weft_serve_as_a_user_without_rights() -> None:
-    final = stages()[1]
+    final = stages()[-1]
     (user,) = of(final, "USER")
     assert all(int(number) >= 1000 for number in user.split(":"))
     assert of(final, "ENTRYPOINT") == ['["weft"]']

@@ -11,6 +11,7 @@ from weft.staging.s3 import split
 from weft.staging.s3_client import Clients, code_of
 
 _MOST_DELETED = 1000  # in one request
+_DENIED = "AccessDenied"
 _TAKEN = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "412", "409"})
 
 
@@ -49,7 +50,7 @@ class Objects:
             try:
                 answer = self._client.s3.get_object(Bucket=self.bucket, Key=self._prefix + name, **self._client.reading)
             except ClientError as error:
-                if code_of(error) == "NoSuchKey":
+                if code_of(error) == "NoSuchKey" or (code_of(error) == _DENIED and not self._exists(name)):
                     return None
                 raise
             content: bytes = answer["Body"].read()
@@ -75,6 +76,12 @@ class Objects:
         """Delete these objects; one that is not there is no error."""
         with self._client.said(self.url, self.bucket):
             self._delete([self._prefix + name for name in names])
+
+    def _exists(self, name: str) -> bool:
+        """Look in the listing: who may list this prefix only is told "access denied" for what is not there."""
+        key = self._prefix + name
+        found = self._client.s3.list_objects_v2(Bucket=self.bucket, Prefix=key, MaxKeys=1).get("Contents", ())
+        return any(item["Key"] == key for item in found)
 
     def _delete(self, keys: list[str]) -> None:
         for start in range(0, len(keys), _MOST_DELETED):

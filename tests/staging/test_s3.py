@@ -10,7 +10,7 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from weft.config import S3Settings, Settings
+from weft.config import S3Place, S3Settings, Settings
 from weft.errors import InvalidRequest, StagingFailed, Unavailable
 from weft.folders import AttemptFolder, host_path
 from weft.model import FileType, Input, Output, Step, Task
@@ -225,3 +225,53 @@ def test_without_credentials_requests_are_not_signed(web, tmp_path: Path, monkey
 def test_the_plugin_reads_the_settings_and_connects_nowhere(tmp_path: Path) -> None:
     stager = create(Settings(data=tmp_path, s3=S3Settings(endpoint_url="http://127.0.0.1:1")))
     stager.check("s3://bucket/x", writing=True)
+
+
+# -- settings of buckets ----------------------------------------------------------------------------------------
+
+
+def test_what_is_stored_is_encrypted_and_summed_as_the_settings_say(
+    moto: S3Settings, bucket: str, tmp_path: Path
+) -> None:
+    wanted = {"encryption": "aws:kms", "kms_key_id": "key-1", "checksum": "SHA256"}
+    stager = S3Stager(moto.model_copy(update=wanted | {"part_mb": 5}))
+    (tmp_path / "small").write_bytes(b"x" * 10)
+    (tmp_path / "large").write_bytes(os.urandom(11 << 20))
+    for name in ("small", "large"):
+        stager.upload(tmp_path / name, f"s3://{bucket}/{name}")
+        head = a_client(moto).head_object(Bucket=bucket, Key=name, ChecksumMode="ENABLED")
+        assert (head["ServerSideEncryption"], head["SSEKMSKeyId"]) == ("aws:kms", "key-1")
+        stager.download(f"s3://{bucket}/{name}", tmp_path / "copy")
+        assert (tmp_path / "copy").read_bytes() == (tmp_path / name).read_bytes()
+    assert head["ETag"].endswith('-3"'), "in three parts"
+
+
+def test_a_bucket_may_have_its_own_login_and_keeps_nothing_of_the_common_one(moto: S3Settings) -> None:
+    settings = S3Settings(
+        endpoint_url=moto.endpoint_url,
+        region="us-east-1",
+        access_key_id="common",
+        secret_access_key=SecretStr("common"),
+        buckets={"theirs": S3Place(profile="theirs", requester_pays=True), "far": S3Place(region="eu-west-1")},
+    )
+    theirs, far, other = settings.place("theirs"), settings.place("far"), settings.place("other")
+    assert (theirs.profile, theirs.access_key_id, theirs.secret_access_key) == ("theirs", None, None)
+    assert (theirs.requester_pays, other.requester_pays) == (True, False)
+    assert (far.region, far.access_key_id) == ("eu-west-1", "common")
+    assert theirs.endpoint_url == other.endpoint_url == moto.endpoint_url
+
+
+def test_who_pays_for_requests_says_so(moto: S3Settings, bucket: str, tmp_path: Path) -> None:
+    stager = S3Stager(moto.model_copy(update={"buckets": {bucket: S3Place(requester_pays=True)}}))
+    client = stager._clients.of(bucket)
+    sent: list[str | None] = []
+    client.s3.meta.events.register(
+        "before-send.s3.*", lambda request, **_: sent.append(request.headers.get("x-amz-request-payer"))
+    )
+    (tmp_path / "a").write_text("a")
+    stager.upload(tmp_path / "a", f"s3://{bucket}/a")
+    stager.download(f"s3://{bucket}/a", tmp_path / "b")
+    list(stager.list(f"s3://{bucket}"))
+    stager.kind(f"s3://{bucket}/a")
+    assert len(sent) >= 4
+    assert {value.decode() if isinstance(value, bytes) else value for value in sent} == {"requester"}

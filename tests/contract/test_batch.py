@@ -1,4 +1,4 @@
-"""What only AWS Batch has: rights, hosts that go away, waiting, answers that get lost; on the server with containers."""
+"""What only AWS Batch has: rights, hosts that go away, waiting, lost answers; on the server with real containers."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def test_the_policy_of_weft_allows_what_it_asks_for_and_no_more(
     monkeypatch.setattr(botocore.client.BaseClient, "_make_api_call", call)
     watched = Watched(make(), patience=120)
     assert watched.executor.check().usable
-    handle = watched.executor.submit(bench.submission(bench.shell("echo x; sleep 600")))
+    handle = watched.executor.submit(_new_shape(bench))
     watched.until(handle, Phase.RUNNING)
     assert list(watched.executor.list())
     while "logs:GetLogEvents" not in asked:
@@ -174,6 +174,11 @@ def test_the_policy_of_weft_allows_what_it_asks_for_and_no_more(
     policy = json.loads((POLICIES / "weft-policy.json").read_text())
     allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     assert allowed == (asked - {None}) | IMPLIED
+
+
+def _new_shape(bench: TaskBench) -> Submission:
+    """Make a job of a size that no other test has, so that its definition is new."""
+    return bench.submission(bench.shell("echo x; sleep 600"), resources=Resources(ram_gb=0.321))
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in POLICIES.glob("*.json") if "policy" in path.name))

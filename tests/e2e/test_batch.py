@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +17,11 @@ import requests
 
 from tests.live import LiveWeft
 from tests.testbeds.batch_site import BUCKET, REGION, BatchSite
+from weft.config import Settings
 
 pytestmark = pytest.mark.docker
+
+ROOT = Path(__file__).resolve().parents[2]
 
 FORM = {"workflow_type": "SMK", "workflow_type_version": "9", "workflow_url": "Snakefile"}
 WORKFLOW = b"""
@@ -87,6 +95,38 @@ def test_a_task_runs_from_s3_to_s3(server: LiveWeft, batch_site: BatchSite) -> N
     assert batch_site.read("e2e-out/folder/2") == b"one\ntwo\n"
     assert any("type corrected to DIRECTORY" in line for line in log["system_logs"])
     assert task["inputs"][0]["type"] == "DIRECTORY"
+
+
+def the_weft_program(server: LiveWeft, *arguments: str) -> str:
+    """Run a command of `weft` as the server was started, and return what it printed."""
+    env = os.environ | server.env | {"WEFT_SERVER": server.url}
+    argv = [sys.executable, "-m", "weft.cli", *arguments]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_page_says_what_check_prints(server: LiveWeft) -> None:
+    page = (ROOT / "docs" / "aws-batch.md").read_text()
+    blocks = re.findall(r"^<!-- test on AWS Batch -->\n```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    ((command, expected),) = [block.splitlines() for block in blocks]
+    assert command == '$ weft check | grep "executor aws_batch"'
+    lines = [line for line in the_weft_program(server, "check").splitlines() if "executor aws_batch" in line]
+    wanted = ".*".join(re.escape(part) for part in expected.split("…"))
+    assert [line for line in lines if re.fullmatch(wanted, line)] == lines
+    assert len(lines) == 1
+
+
+def test_the_example_runs(server: LiveWeft, batch_site: BatchSite, tmp_path: Path) -> None:
+    batch_site.client("s3").put_object(Bucket=BUCKET, Key="project/words.txt", Body=b"one\ntwo\n")
+    text = (ROOT / "examples" / "aws-batch" / "task.json").read_text()
+    (tmp_path / "task.json").write_text(text.replace("BUCKET", BUCKET).replace("REGISTRY/weft-busybox:1", "busybox"))
+    the_weft_program(server, "task", "submit", "--wait", str(tmp_path / "task.json"))
+    assert batch_site.read("project/count.txt").split() == [b"2"]
+
+
+def test_the_examples_settings_are_settings() -> None:
+    Settings(**tomllib.loads((ROOT / "examples" / "aws-batch" / "weft.toml").read_text()))
 
 
 def test_what_goes_wrong_is_said_in_words(server: LiveWeft) -> None:

@@ -237,6 +237,15 @@ class DrsSettings(Section):
     """``host:port`` whose DRS API speaks plain http; they must be in ``fetch.allow_hosts`` too."""
 
 
+class TrsSettings(Section):
+    """Tool registries, by ``trs://`` and by the URL of a descriptor as ``workflow_url``."""
+
+    tokens: dict[str, SecretStr] = {}
+    """Host to the bearer token for its API."""
+    http_hosts: tuple[str, ...] = ()
+    """``host:port`` whose TRS API speaks plain http; they must be in ``fetch.allow_hosts`` too."""
+
+
 class FsspecSettings(Section):
     """Further schemes through fsspec, where ``weft[fsspec]`` and the driver of the scheme are installed."""
 
@@ -497,6 +506,7 @@ class Settings(BaseSettings):
     fetch: FetchSettings = FetchSettings()
     ftp: FtpSettings = FtpSettings()
     drs: DrsSettings = DrsSettings()
+    trs: TrsSettings = TrsSettings()
     fsspec: FsspecSettings = FsspecSettings()
     callbacks: CallbackSettings = CallbackSettings()
     limits: LimitSettings = LimitSettings()

@@ -6,17 +6,14 @@ import os
 import shutil
 import zlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
-from typing import Protocol
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from pathlib import Path
 
 from weft import explanation
 from weft.clock import Clock
-from weft.errors import ExecutorRefused, Forbidden, InvalidRequest, StagingFailed, TooLarge
+from weft.errors import ExecutorRefused, InvalidRequest
 from weft.folders import AttemptFolder, Folders, log_path
-from weft.model import Job, Kind, Mount, Principal, Resources, Run, Step, Submission, task_to_json
-from weft.paths import relative_name
+from weft.model import Job, Kind, Mount, Principal, Resources, Step, Submission, task_to_json
 from weft.ports import Engine, Root
 from weft.preparation import Collected, PartlyCollected, Prepared
 from weft.staging.collect import CollectFailed, collect
@@ -27,6 +24,7 @@ from weft.staging.transfer import prepare
 from weft.states import DRIVEN, State
 from weft.store.store import Store
 from weft.tails import read_tail
+from weft.workspace import Sources
 
 #: Jobs run as users of their own from this range, so that no two share files; nobody has an account there.
 FIRST_UID = 600_100_000
@@ -65,14 +63,6 @@ def chosen_user(resources: Resources | None, users: Collection[int]) -> int | No
             f"backend parameter user: {asked[:20]!r} is none of the users that this site lets tasks choose"
         )
     return int(asked)
-
-
-class Fetch(Protocol):
-    """The part of the guarded HTTP client that is used here."""
-
-    def download(self, url: str, target: Path) -> None:
-        """Write what is at ``url`` to ``target``."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +126,7 @@ class RunPreparation:
     store: Store
     folders: Folders
     engines: Mapping[str, Engine]
-    fetch: Fetch
+    sources: Sources
     tes_url: str
     clock: Clock
     #: As for tasks: they share the run's folder.
@@ -152,7 +142,7 @@ class RunPreparation:
         _fresh(folder)
         workspace = self.folders.work(job.id)
         workspace.mkdir(parents=True, exist_ok=True)
-        run = self._fetched(run, workspace)
+        run = self.sources.fill(run, workspace)
         token_file = folder.control / "token"
         self.store.revoke_tokens(job.id)
         principal = Principal(issuer=_issuer(job.owner), subject=_subject(job.owner), run=job.id)
@@ -174,19 +164,6 @@ class RunPreparation:
             gid=uid,
         )
         return Prepared(work=work)
-
-    def _fetched(self, run: Run, workspace: Path) -> Run:
-        parts = urlsplit(run.workflow_url)
-        if parts.scheme not in ("http", "https"):
-            return run
-        name = relative_name(PurePosixPath(parts.path).name or "workflow", "workflow_url")
-        target = workspace / name
-        if not target.exists():
-            try:
-                self.fetch.download(parts._replace(fragment="").geturl(), target)
-            except (InvalidRequest, Forbidden, TooLarge, StagingFailed) as error:
-                raise StagingFailed(f"workflow_url: {error.message}") from error
-        return replace(run, workflow_url=f"{name}#{parts.fragment}" if parts.fragment else name)
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
         """Read the engine's output object, and of a run that failed, say why."""

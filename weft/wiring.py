@@ -48,9 +48,11 @@ from weft.retention import Retention
 from weft.staging.ferry import Ferry
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
+from weft.staging.trs import Registries
 from weft.store.dialect import masked
 from weft.store.store import Store
 from weft.worker import Worker, thread_pool
+from weft.workspace import Sources
 from wes_service.api import WesApi
 from wes_service.translate import TES, WES
 
@@ -249,7 +251,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
             store=store,
             folders=folders,
             engines=engines(settings, tasks.capabilities),
-            fetch=GuardedClient(settings.fetch),
+            sources=_sources(settings),
             tes_url=f"unix://{settings.engine_socket}",
             clock=system_clock,
             run_as=tasks.capabilities.run_as,
@@ -284,6 +286,11 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
         if settings.keep_days is None
         else Retention(store=store, folders=folders, clock=system_clock, seconds=settings.keep_days * 86_400),
     )
+
+
+def _sources(settings: Settings) -> Sources:
+    client = GuardedClient(settings.fetch)
+    return Sources(fetch=client, registries=Registries(settings.trs, client))
 
 
 def make_sender(settings: Settings, store: Store) -> Sender:

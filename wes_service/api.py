@@ -20,6 +20,7 @@ from weft.limits import Admission
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
 from weft.ports import Engine
 from weft.staging.guard import GuardedClient
+from weft.staging.trs import Registries
 from weft.states import STORED, State
 from weft.store.store import Filters, Store
 from wes_service import matching, service_info, translate
@@ -64,7 +65,9 @@ class WesApi:
         self.admission = admission
         self.authority = authority
         self.folders = Folders(settings.data)
-        self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
+        client = GuardedClient(settings.fetch)
+        self.callbacks = Callbacks(settings.callbacks, client.check)
+        self.registries = Registries(settings.trs, client)
         self.limits = Limits(part_bytes=settings.max_attachment_bytes, total_bytes=settings.max_attachment_bytes)
 
     # -- service -----------------------------------------------------------------------------------------------
@@ -124,7 +127,13 @@ class WesApi:
     def _understood(self, fields: Fields, attached: Sequence[str]) -> Run:
         form = parse(fields.values)
         match = matching.choose(form, self.engines)
-        check_reference(form.workflow_url, attached=bool(attached), check_url=self.check_url)
+        check_reference(
+            form.workflow_url,
+            match.workflow_type,
+            attached=bool(attached),
+            check_url=self.check_url,
+            registries=self.registries,
+        )
         info = match.engine.info
         run = Run(
             workflow_type=match.workflow_type,

@@ -1,4 +1,4 @@
-"""Check a ``workflow_url``: a name among the attachments, or an http(s) URL that weft may fetch."""
+"""Check a ``workflow_url``: a name among the attachments, a workflow of a tool registry, or an http(s) URL."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from typing import Protocol
 
 from weft.errors import InvalidRequest
+from weft.staging.trs import Tool
 
 FIELD = "workflow_url"
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
-_FORMS = "send the name of an attached file, or an http or https URL"
+_FORMS = "send the name of an attached file, an http or https URL, or trs://HOST/ID/VERSION"
 
 
 class CheckUrl(Protocol):
@@ -20,17 +21,35 @@ class CheckUrl(Protocol):
         ...
 
 
-def check_reference(workflow_url: str, *, attached: bool, check_url: CheckUrl) -> None:
+class Registries(Protocol):
+    """What is asked of the tool registries' client (``weft.staging.trs``)."""
+
+    def named(self, workflow_url: str) -> Tool | None:
+        """Return what the URL names in a registry, if it does."""
+        ...
+
+    def check(self, tool: Tool, workflow_type: str) -> None:
+        """Refuse what can never be fetched or run."""
+        ...
+
+
+def check_reference(
+    workflow_url: str, workflow_type: str, *, attached: bool, check_url: CheckUrl, registries: Registries
+) -> None:
     """Refuse a URL that can never lead to a workflow. No network.
 
     A name that matches none of the attachments is accepted: the run then fails and says so in its log.
 
+    :param workflow_type: in canonical case.
     :param attached: whether the request has attachments at all.
     :raises InvalidRequest: malformed, of another scheme, or relative with nothing attached.
     :raises Forbidden: this server may not fetch it.
     """
     scheme = _SCHEME.match(workflow_url)
-    if scheme is None:
+    tool = registries.named(workflow_url)
+    if tool is not None:
+        registries.check(tool, workflow_type)
+    elif scheme is None:
         _check_name(workflow_url, attached=attached)
     elif scheme[1].lower() in ("http", "https"):
         check_url(workflow_url.partition("#")[0], writing=False)

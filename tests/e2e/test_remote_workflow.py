@@ -1,4 +1,4 @@
-"""A workflow that is named by URL: fetched by weft through the guarded client, never by the engine."""
+"""A workflow that is named by URL or lies in a tool registry: fetched by weft, guarded, never by the engine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 import requests
 
 from tests.live import LiveWeft
+from tests.staging.conftest import Web
+from tests.staging.trs_server import TrsSite
 
 FORM = {"workflow_type": "Snakemake", "workflow_type_version": "9", "workflow_params": "{}"}
 
@@ -61,3 +63,50 @@ def test_a_workflow_url_of_a_private_address_is_refused_at_once(weft: LiveWeft) 
     answer = requests.post(f"{weft.wes}/runs", data=form, timeout=30)
     assert answer.status_code in (400, 403), answer.text
     assert "169.254.169.254" in answer.json()["msg"]
+
+
+MAIN = """\
+cwlVersion: v1.2
+class: Workflow
+inputs: {word: string}
+outputs: {said: {type: File, outputSource: say/said}}
+steps:
+  say: {run: tools/say.cwl, in: {word: word}, out: [said]}
+"""
+SAY = """\
+cwlVersion: v1.2
+class: CommandLineTool
+baseCommand: echo
+inputs: {word: {type: string, inputBinding: {}}}
+stdout: said.txt
+outputs: {said: stdout}
+"""
+
+
+@pytest.fixture
+def registry() -> Iterator[TrsSite]:
+    """A tool registry with one workflow of two files."""
+    web = Web()
+    web.start()
+    site = TrsSite(web)
+    site.add("#workflow/group/say", {"1.0": {"main.cwl": MAIN, "tools/say.cwl": SAY}})
+    yield site
+    web.stop()
+
+
+def test_a_workflow_of_a_tool_registry_is_run_with_all_its_files(
+    registry: TrsSite, start_weft: Callable[..., LiveWeft]
+) -> None:
+    env = {"WEFT_FETCH__ALLOW_HOSTS": [registry.host], "WEFT_TRS__HTTP_HOSTS": [registry.host]}
+    weft = start_weft("--executor", "process", env={name: json.dumps(value) for name, value in env.items()})
+    form = {"workflow_type": "CWL", "workflow_type_version": "v1.2", "workflow_params": json.dumps({"word": "hello"})}
+    name = "#workflow/group/say"
+    urls = [registry.url(name, "1.0"), registry.descriptor(name, "1.0", "CWL"), registry.url(name, "2.0")]
+    ids = [weft.submit_run(form | {"workflow_url": url}, {}) for url in urls]
+    for run in (weft.wait_run(ids[0]), weft.wait_run(ids[1])):
+        assert run["state"] == "COMPLETE", run
+        assert requests.get(run["outputs"]["said"]["location"], timeout=30).text == "hello\n"
+    assert run["request"]["workflow_url"] == urls[1]
+    missing = weft.wait_run(ids[2])
+    assert missing["state"] == "SYSTEM_ERROR"
+    assert f"404 at http://{registry.host}/ga4gh/trs/v2" in "".join(missing["run_log"]["system_logs"])

@@ -8,7 +8,6 @@ https://ga4gh.github.io/data-repository-service-schemas/
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,19 +22,17 @@ from weft.config import DrsSettings, Settings
 from weft.errors import InvalidRequest, StagingFailed, Unavailable, WeftError
 from weft.model import FileType, JsonObject
 from weft.ports import Entry, Stager
+from weft.staging.checksums import check_file
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import Stagers, installed
 from weft.staging.urls import shown
 
 #: Types of access methods, the best first; ``file`` is left out, because the files of this host are not the server's.
 PREFERENCE = ("https", "http", "s3", "gs", "ftp")
-#: Checksum types of DRS that can be computed here, the strongest first -> name in ``hashlib``.
-_CHECKSUMS = {"sha-512": "sha512", "sha512": "sha512", "sha-256": "sha256", "sha256": "sha256", "md5": "md5"}
 _LARGEST_DOCUMENT = 64 << 20
 _DEEPEST = 32
 _REMEMBERED_SECONDS = 60.0
 _MOST_REMEMBERED = 32
-_CHUNK = 1 << 20
 _OURS = frozenset({"host", "connection", "content-length", "transfer-encoding", "range", "if-range", "accept-encoding"})
 
 
@@ -244,18 +241,4 @@ def _verify(url: str, found: JsonObject, path: Path) -> None:
     size = path.stat().st_size
     if isinstance(found.get("size"), int) and size != found["size"]:
         raise StagingFailed(f"{size} bytes instead of {found['size']} at {shown(url)}")
-    given = {str(item.get("type", "")).lower(): str(item.get("checksum", "")) for item in found.get("checksums") or ()}
-    for name, algorithm in _CHECKSUMS.items():
-        if name in given:
-            computed = _digest(path, algorithm)
-            if computed != given[name].lower():
-                raise StagingFailed(f"the {name} of what was fetched is {computed}, not {given[name]}, at {shown(url)}")
-            return
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    check_file(path, found.get("checksums") or (), shown(url))

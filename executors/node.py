@@ -12,10 +12,12 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
+from executors.fanout import FanOutExecutor
 from weft.clock import Clock, system_clock
 from weft.config import Settings
 from weft.errors import Bug, Unavailable
 from weft.federation import reports
+from weft.federation.feasibility import candidates
 from weft.federation.routing import Ask, Candidate, choose_node
 from weft.federation.wishes import GIVE_UP_AFTER, OWN_PARAMETERS, give_up_after, without_wishes
 from weft.folders import Folders
@@ -24,7 +26,6 @@ from weft.model import Handle, Submission
 from weft.ports import Capabilities, Executor, Failure, Health, Observation, Phase
 from weft.store import assignments, nodes
 from weft.store.assignments import Assignment, Stage
-from weft.store.nodes import Standing
 from weft.store.store import Store
 
 log = get_logger(__name__)
@@ -36,7 +37,9 @@ CANCEL_SECONDS = 2.0
 
 def create(settings: Settings) -> Executor:
     """Return the executor of a hub; it works once it is attached to the hub's store."""
-    return NodeExecutor(settings, clock=system_clock)
+    return FanOutExecutor(
+        NodeExecutor(settings, clock=system_clock), folders=Folders(settings.data), clock=system_clock
+    )
 
 
 class NodeExecutor:
@@ -162,18 +165,7 @@ class NodeExecutor:
     # -- what is known -----------------------------------------------------------------------------------------
 
     def _candidates(self) -> list[Candidate]:
-        now = self._clock()
-        counts = self._store.read(assignments.open_by_node)
-        return [
-            Candidate(
-                name=node.name,
-                suspended=node.standing is Standing.SUSPENDED,
-                healthy=now - node.heard_at <= self._settings.hub.silent_seconds,
-                open=sum(counts.get(node.name, {}).values()),
-                declared=node.declared,
-            )
-            for node in self._store.read(nodes.every)
-        ]
+        return candidates(self._store, now=self._clock(), silent_seconds=self._settings.hub.silent_seconds)
 
     def _seen(self, assignment: Assignment) -> Observation:
         if assignment.stage is Stage.WITHDRAWN:

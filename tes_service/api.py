@@ -23,6 +23,7 @@ from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
 from weft.errors import Conflict, InvalidRequest, NotFound
+from weft.feasibility import Anything, Feasibility
 from weft.folders import Folders
 from weft.http.request import Request
 from weft.limits import Admission
@@ -60,8 +61,13 @@ class TesApi:
         new_id: NewId,
         admission: Admission,
         authority: Authority = OPEN,
+        feasible: Feasibility | None = None,
     ) -> None:
-        """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
+        """Keep the collaborators.
+
+        :param schemes: gives those of the URLs that weft can stage.
+        :param feasible: refuses what is well formed and could never run; without it nothing is.
+        """
         self.store = store
         self.settings = settings
         self.check_url = check_url
@@ -70,6 +76,7 @@ class TesApi:
         self.new_id = new_id
         self.admission = admission
         self.authority = authority
+        self.feasible = feasible or Anything()
         self.folders = Folders(settings.data)
         self.callbacks = Callbacks(settings.callbacks, GuardedClient(settings.fetch).check)
         self.fleet = FleetView(store, clock, silent_seconds=_SILENT_LEASES * settings.lease_seconds)
@@ -142,6 +149,8 @@ class TesApi:
         """Return the job to be stored, and what is recorded before that."""
         task, messages = self._understood(body, request.principal)
         chosen = {} if task.resources is None else task.resources.backend_parameters
+        document = task_to_json(task)
+        self.feasible.check(Kind.TASK, document)
         now = self.clock()
         task_id = self.new_id(now)
         ruling = self.authority.admit(
@@ -152,7 +161,7 @@ class TesApi:
             id=task_id,
             kind=Kind.TASK,
             owner=request.principal.name,
-            document=task_to_json(task),
+            document=document,
             created_at=now,
             name=task.name,
             tags=task.tags,

@@ -13,6 +13,7 @@ COMMANDS = {
     "work": ("weft.commands.server:work", "Run jobs of the same database that `weft api` fills."),
     "check": ("weft.commands.server:check", "Print what is in force, what is reachable, and what to do."),
     "node": ("weft.commands.node:node", "Join a hub, or look after the nodes of this one."),
+    "release": ("weft.commands.release:release", "Review what jobs of a hub made here before it leaves."),
     "db": ("weft.commands.db:db", "Back up, restore, check and migrate the database."),
     "policy": ("weft.commands.policy:policy", "Check the site's policy, and ask it why."),
     "audit": ("weft.commands.audit:audit", "Verify, read and export the audit record."),

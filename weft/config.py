@@ -92,6 +92,21 @@ class SlurmSettings(Section):
     """How long an exit file may take to be seen here after Slurm says that its job ended."""
 
 
+class TesSettings(Section):
+    """The ``tes`` executor: a TES server that somebody else runs. It fetches inputs and stores outputs by itself."""
+
+    url: str | None = None
+    """Address of the server, with or without ``/ga4gh/tes/v1``. Naming it here allows plain http and private hosts."""
+    token: SecretStr | None = None
+    """Bearer token for the server; with ``user``, the password of HTTP basic authentication."""
+    user: str | None = None
+    """Name for HTTP basic authentication, where the server wants that."""
+    timeout_seconds: float = Field(default=20.0, gt=0)
+    """How long one answer of the server may take, and how long a cancel is waited for."""
+    log_seconds: float = Field(default=5.0, gt=0)
+    """How often the logs of a running task are asked for."""
+
+
 class EngineSettings(Section):
     """Workflow engines."""
 
@@ -314,6 +329,25 @@ class HubSettings(Section):
     """A node that was not heard for so long counts as silent: it gets no new work, and its jobs say so."""
     invite_hours: float = Field(default=24.0, gt=0)
     """How long an enrolment token may be used."""
+    release_bytes: int = Field(default=1 << 30, ge=0)
+    """Largest file that a node may send here."""
+
+
+class ReleaseSettings(Section):
+    """What may leave a site that has joined a hub: the files of the hub's runs. A task with outputs needs ``auto``."""
+
+    policy: Literal["stay", "auto", "checked", "manual"] = "stay"
+    """``stay``: nothing; ``auto``: all; ``checked``: what passes the checks; ``manual``: what somebody approves."""
+    logs: bool = True
+    """Show the hub the ends of logs. Off where a program might print what it must not."""
+    types: tuple[str, ...] = (".tsv", ".csv", ".txt", ".json", ".html", ".svg", ".png", ".pdf")
+    """Endings of the names that pass (``checked``)."""
+    max_mb: float = Field(default=10.0, gt=0)
+    """Largest file that passes (10**6 bytes, ``checked``)."""
+    min_count: int = Field(default=5, ge=0)
+    """A table with a whole number below this, other than 0, does not pass (``checked``)."""
+    count_columns: tuple[str, ...] = ()
+    """Columns of tables that hold counts; a table needs one of them. Without any, all whole numbers are counts."""
 
 
 #: Signatures with a public key alone: a key that both sides know is never a proof of who signed.
@@ -459,6 +493,8 @@ class Settings(BaseSettings):
     """Jobs that are prepared or collected at once."""
     file_roots: tuple[Path, ...] = ()
     """Folders that ``file://`` URLs and bare paths may name."""
+    datasets: dict[str, Path] = {}
+    """Name of a dataset that this site holds -> its folder. ``dataset://NAME/file`` names a file of it, to be read."""
     writable_inputs: bool = False
     """Mount ``file://`` inputs writable in place instead of read-only (Toil needs this)."""
     max_body_bytes: int = 16 << 20
@@ -501,6 +537,7 @@ class Settings(BaseSettings):
     process: ProcessSettings = ProcessSettings()
     slurm: SlurmSettings = SlurmSettings()
     aws_batch: AwsBatchSettings = AwsBatchSettings()
+    tes: TesSettings = TesSettings()
     engine: EngineSettings = EngineSettings()
     s3: S3Settings = S3Settings()
     fetch: FetchSettings = FetchSettings()
@@ -511,6 +548,7 @@ class Settings(BaseSettings):
     callbacks: CallbackSettings = CallbackSettings()
     limits: LimitSettings = LimitSettings()
     hub: HubSettings = HubSettings()
+    release: ReleaseSettings = ReleaseSettings()
     auth: AuthSettings = AuthSettings()
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from weft.folders import AttemptFolder, Folders, log_path
 from weft.model import Job, Kind, Mount, Principal, Resources, Step, Submission, task_to_json
 from weft.ports import Engine, Root
 from weft.preparation import Collected, PartlyCollected, Prepared
+from weft.staging import datasets
 from weft.staging.collect import CollectFailed, collect
 from weft.staging.ferry import Ferry
 from weft.staging.parallel import in_words
@@ -127,6 +128,7 @@ class RunPreparation:
     folders: Folders
     engines: Mapping[str, Engine]
     sources: Sources
+    stagers: Stagers
     tes_url: str
     clock: Clock
     #: As for tasks: they share the run's folder.
@@ -143,6 +145,7 @@ class RunPreparation:
         workspace = self.folders.work(job.id)
         workspace.mkdir(parents=True, exist_ok=True)
         run = self.sources.fill(run, workspace)
+        run = replace(run, workflow_params=datasets.brought(run.workflow_params, workspace, self.stagers))
         token_file = folder.control / "token"
         self.store.revoke_tokens(job.id)
         principal = Principal(issuer=_issuer(job.owner), subject=_subject(job.owner), run=job.id)
@@ -184,8 +187,9 @@ class RunPreparation:
         return tuple(explanation.of_task(task, attempts[task.id], tails[task.id]) for task in tasks)
 
     def close(self, job: Job) -> None:
-        """End the token and every task that the engine left behind."""
+        """End the token and every task that the engine left behind; the copies of datasets go."""
         self.store.revoke_tokens(job.id)
+        datasets.remove(self.folders.work(job.id))
         for task_id in self.store.children(job.id, DRIVEN | {State.QUEUED}):
             self.store.request_cancel(task_id, now=self.clock(), message="cancelled: the run that it belongs to ended")
 

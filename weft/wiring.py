@@ -27,11 +27,15 @@ from weft.clock import new_id, system_clock
 from weft.config import Settings, settings_file
 from weft.dispatch import Means
 from weft.errors import InvalidRequest, Unavailable, WeftError
+from weft.feasibility import Anything, Feasibility
 from weft.federation import site
 from weft.federation.agent import Agent, Service
 from weft.federation.desk import Desk
+from weft.federation.feasibility import HubFeasibility
 from weft.federation.hub import NodesApi
+from weft.federation.ledger import Ledgers
 from weft.federation.line import Line
+from weft.federation.outbox import Outbox
 from weft.federation.registry import RegistryApi
 from weft.folders import Folders
 from weft.http import audit
@@ -76,6 +80,8 @@ AUTO = ("docker", "process")
 _CALLBACK_SECONDS = 10.0
 #: The executor that runs workflow engines.
 ENGINE = "engine"
+#: The executor that makes a weft a hub.
+HUB = "node"
 #: Jobs of a hub that a site makes at once, so that they share a commit.
 _DESK_THREADS = 8
 
@@ -148,7 +154,9 @@ def make_app(settings: Settings, store: Store, authority: Authority = OPEN) -> A
         clock=system_clock,
         own=((TES, lambda _: tes.get_service_info()), (WES, wes.get_service_info)),
     )
-    nodes = NodesApi(store=store, folders=Folders(settings.data), clock=system_clock)
+    nodes = NodesApi(
+        store=store, folders=Folders(settings.data), clock=system_clock, release_bytes=settings.hub.release_bytes
+    )
     services = (
         tes_service.app.service(tes),
         *wes_service.app.services(wes),
@@ -177,8 +185,16 @@ def _apis(settings: Settings, store: Store, authority: Authority) -> tuple[TesAp
         "new_id": new_id,
         "admission": Admission(authority.limits(site_limits(settings)), store, settings, time.monotonic),
         "authority": authority,
+        "feasible": _feasible(settings, store),
     }
     return TesApi(**shared), WesApi(engines=engines(settings), **shared)
+
+
+def _feasible(settings: Settings, store: Store) -> Feasibility:
+    """Return who tells what could never run here."""
+    if settings.executor != HUB:
+        return Anything()
+    return HubFeasibility(store=store, clock=system_clock, silent_seconds=settings.hub.silent_seconds)
 
 
 def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) -> Service | None:
@@ -193,14 +209,21 @@ def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) ->
     def line() -> Line:
         return Line(membership.hub, membership.name, key, clock=system_clock, ca=membership.ca)
 
+    outbox = Outbox(
+        settings=settings.release,
+        ledgers=Ledgers(settings.membership),
+        folders=Folders(settings.data),
+        clock=system_clock,
+    )
     desk = Desk(
         membership.hub,
         create_task=tes.create_task,
         create_run=wes.run_workflow,
         fetch_run=lambda key: line().fetch(f"runs/{key}"),
+        feasible=outbox,
     )
     return Service(
-        agent=Agent(store=store, desk=desk, clock=system_clock, pool=pool),
+        agent=Agent(store=store, desk=desk, clock=system_clock, pool=pool, outbox=outbox),
         store=store,
         line=line,
         declared=lambda: site.declared(membership, _declared(tes, wes)),
@@ -252,6 +275,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
             folders=folders,
             engines=engines(settings, tasks.capabilities),
             sources=_sources(settings),
+            stagers=stagers,
             tes_url=f"unix://{settings.engine_socket}",
             clock=system_clock,
             run_as=tasks.capabilities.run_as,

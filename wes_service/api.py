@@ -14,11 +14,13 @@ from weft.callbacks.asked import Callbacks
 from weft.clock import Clock, NewId
 from weft.config import Settings
 from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, WeftError
+from weft.feasibility import Anything, Feasibility
 from weft.folders import Folders
 from weft.http.request import Request
 from weft.limits import Admission
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
 from weft.ports import Engine
+from weft.staging import datasets
 from weft.staging.guard import GuardedClient
 from weft.staging.trs import Registries
 from weft.states import STORED, State
@@ -53,8 +55,13 @@ class WesApi:
         new_id: NewId,
         admission: Admission,
         authority: Authority = OPEN,
+        feasible: Feasibility | None = None,
     ) -> None:
-        """Keep the collaborators; ``schemes`` gives those of the URLs that weft can stage."""
+        """Keep the collaborators.
+
+        :param schemes: gives those of the URLs that weft can stage.
+        :param feasible: refuses what is well formed and could never run; without it nothing is.
+        """
         self.store = store
         self.settings = settings
         self.engines = tuple(engines.values())
@@ -64,6 +71,7 @@ class WesApi:
         self.new_id = new_id
         self.admission = admission
         self.authority = authority
+        self.feasible = feasible or Anything()
         self.folders = Folders(settings.data)
         client = GuardedClient(settings.fetch)
         self.callbacks = Callbacks(settings.callbacks, client.check)
@@ -145,15 +153,25 @@ class WesApi:
             workflow_engine_parameters=form.workflow_engine_parameters,
             tags=form.tags,
         )
-        match.engine.validate(replace(run, workflow_engine_parameters=self._for_engines(run)))
+        elsewhere = self._takers_of_runs()
+        match.engine.validate(replace(run, workflow_engine_parameters=_for_engines(run, elsewhere)))
+        if not elsewhere:
+            self._check_datasets(run)
+        self.feasible.check(Kind.RUN, run_to_json(run))
         return run
 
-    def _for_engines(self, run: Run) -> dict[str, str]:
-        """Leave out what is said to an executor that takes whole runs, and chooses where their engines are."""
+    def _takers_of_runs(self) -> list[JsonObject]:
+        """Return what the workers can do that pass runs on whole, to where their engines and their data are."""
         since = self.clock() - _SILENT_LEASES * self.settings.lease_seconds
-        able = [worker.capabilities for worker in self.store.workers(since=since) if worker.capabilities.get("runs")]
-        known = {name for item in able for name in item["backend_parameters"]}
-        return {name: value for name, value in run.workflow_engine_parameters.items() if name not in known}
+        return [worker.capabilities for worker in self.store.workers(since=since) if worker.capabilities.get("runs")]
+
+    def _check_datasets(self, run: Run) -> None:
+        for url in datasets.named(run.workflow_params):
+            try:
+                self.check_url(url, writing=False)
+            except Forbidden as error:
+                message = f"workflow_params: {error.message}"
+                raise Forbidden(message, field="workflow_params", remedy=error.remedy) from error
 
     # -- read --------------------------------------------------------------------------------------------------
 
@@ -272,6 +290,12 @@ class WesApi:
     def attempts(self, job: Job) -> tuple[Attempt, ...]:
         """Return the attempts at one job, oldest first."""
         return self.store.attempts([job.id])[job.id]
+
+
+def _for_engines(run: Run, elsewhere: Sequence[JsonObject]) -> dict[str, str]:
+    """Leave out what is said to an executor that takes whole runs."""
+    known = {name for item in elsewhere for name in item["backend_parameters"]}
+    return {name: value for name, value in run.workflow_engine_parameters.items() if name not in known}
 
 
 def _new_job(

@@ -27,13 +27,25 @@ class Federation:
         assert done.exit_code == 0, done.output
         return done.stdout
 
-    def join(self, name: str, *, hub: str | None = None, env: dict[str, str] | None = None) -> LiveWeft:
-        """Invite and join a site, and start its server."""
+    def join(
+        self, name: str, *, hub: str | None = None, env: dict[str, str] | None = None, datasets: Path | None = None
+    ) -> LiveWeft:
+        """Invite and join a site that declares what is in the file ``datasets``, and start its server."""
         own = {"WEFT_EXECUTOR": "process", "WEFT_FILE_ROOTS": f'["{self.files}"]', "WEFT_WRITABLE_INPUTS": "true"}
         site = LiveWeft(self.folder / name, env=own | {"WEFT_LEASE_SECONDS": "3"} | (env or {}))
         site.data.mkdir()
         token = self.weft(self.hub.data, "node", "invite", name).strip()
-        self.weft(site.data, "node", "join", hub or self.hub.url, "--name", name, "--token", token)
+        self.weft(
+            site.data,
+            "node",
+            "join",
+            hub or self.hub.url,
+            "--name",
+            name,
+            "--token",
+            token,
+            *(("--datasets", str(datasets)) if datasets else ()),
+        )
         self.sites[name] = site
         return site.start()
 

@@ -19,8 +19,9 @@ from weft.errors import Unavailable, WeftError
 from weft.federation import reports
 from weft.federation.desk import Offer
 from weft.federation.line import Line
+from weft.federation.outbox import Ask
 from weft.logs import get_logger
-from weft.model import JsonObject, Kind
+from weft.model import Job, JsonObject, Kind
 from weft.states import State
 from weft.store import claims
 from weft.store.claims import Claim
@@ -65,11 +66,36 @@ class Taker(Protocol):
         ...
 
 
+class Lets(Protocol):
+    """The part of ``Outbox`` that is needed here."""
+
+    def settle(self, key: str, job: Job, report: JsonObject, ask: Ask) -> JsonObject:
+        """Return what the hub may hear of a job."""
+        ...
+
+    def abandon(self, key: str, reason: str) -> None:
+        """Withhold what is not decided on."""
+        ...
+
+
 class Agent:
     """Takes work from a hub and reports on it. ``claim`` and ``report`` are one exchange each."""
 
-    def __init__(self, *, store: Store, desk: Taker, clock: Clock, pool: ThreadPoolExecutor | None = None) -> None:
-        """Keep the collaborators; ``pool`` makes several jobs at once, so that they share a commit."""
+    def __init__(
+        self,
+        *,
+        store: Store,
+        desk: Taker,
+        clock: Clock,
+        pool: ThreadPoolExecutor | None = None,
+        outbox: Lets | None = None,
+    ) -> None:
+        """Keep the collaborators.
+
+        :param pool: makes several jobs at once, so that they share a commit.
+        :param outbox: lets the files of a job out; without it none is sent.
+        """
+        self._outbox = outbox
         self._store = store
         self._desk = desk
         self._clock = clock
@@ -150,6 +176,8 @@ class Agent:
             self._store.write(partial(claims.reopen, key=key))
         elif claim.job_id is not None:
             self._store.request_cancel(claim.job_id, now=self._clock(), message=_CANCELLED)
+        if self._outbox is not None:
+            self._outbox.abandon(key, _CANCELLED)
 
     def _drop(self, key: str) -> None:
         claim = self._store.read(partial(claims.get, key=key))
@@ -157,6 +185,8 @@ class Agent:
             self._store.write(partial(claims.add, key=key, refusal="given up before it came here"))
         elif claim.job_id is not None:
             self._store.request_cancel(claim.job_id, now=self._clock(), message=_DROPPED)
+        if self._outbox is not None:
+            self._outbox.abandon(key, _DROPPED)
         self._store.write(partial(claims.close, key=key, now=self._clock()))
         self._dropped.add(key)
 
@@ -182,7 +212,7 @@ class Agent:
             self._report(hub, news[start : start + _REPORTS_AT_ONCE])
 
     def _report(self, hub: Hub, batch: Sequence[Claim]) -> None:
-        made = [(claim, *self._words(claim, report)) for claim, report in self._reports(batch, hub.offset)]
+        made = [(claim, *self._words(claim, report)) for claim, report in self._reports(batch, hub)]
         changed = [(claim, words, report) for claim, words, report in made if words != claim.said]
         dropped = sorted(self._dropped)
         if not changed and not dropped:
@@ -201,7 +231,7 @@ class Agent:
             if claim.key in unknown and claim.job_id is not None:
                 self._store.request_cancel(claim.job_id, now=now, message="cancelled: the hub does not know this job")
 
-    def _reports(self, batch: Sequence[Claim], offset: float) -> list[tuple[Claim, JsonObject]]:
+    def _reports(self, batch: Sequence[Claim], hub: Hub) -> list[tuple[Claim, JsonObject]]:
         ids = [claim.job_id for claim in batch if claim.job_id is not None and claim.state is not None]
         attempts, events = self._store.attempts(ids), self._store.events_of(ids)
         tails = self._store.tails_of(ids)
@@ -215,7 +245,10 @@ class Agent:
                 found.append((claim, reports.of_refusal(lost, retry=True)))
             else:
                 of_it = (attempts.get(job.id, ()), events.get(job.id, ()), tails.get(job.id, ()))
-                found.append((claim, reports.of_job(job, *of_it, offset=offset)))
+                report = reports.of_job(job, *of_it, offset=hub.offset)
+                found.append(
+                    (claim, report if self._outbox is None else self._outbox.settle(claim.key, job, report, hub.ask))
+                )
         return found
 
     def _words(self, claim: Claim, report: JsonObject) -> tuple[str, JsonObject]:

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from weft.feasibility import Anything, Feasibility
 from weft.http.request import Request
 from weft.model import JsonObject, Kind, Principal
 
@@ -55,8 +56,20 @@ FetchRun = Callable[[str], AbstractContextManager[tuple[str, Stream]]]
 class Desk:
     """Makes jobs of this site of what its hub offers."""
 
-    def __init__(self, hub: str, *, create_task: CreateTask, create_run: CreateRun, fetch_run: FetchRun) -> None:
-        """Keep the hub's URL, which is the issuer of whom it names, and the operations that store jobs."""
+    def __init__(
+        self,
+        hub: str,
+        *,
+        create_task: CreateTask,
+        create_run: CreateRun,
+        fetch_run: FetchRun,
+        feasible: Feasibility | None = None,
+    ) -> None:
+        """Keep the hub's URL, which is the issuer of whom it names, and the operations that store jobs.
+
+        :param feasible: refuses what may not come in here.
+        """
+        self._feasible = feasible or Anything()
         self._hub = hub
         self._create_task = create_task
         self._create_run = create_run
@@ -67,6 +80,7 @@ class Desk:
 
         :raises WeftError: this site does not take it, in its words; ``Unavailable``: it cannot tell now.
         """
+        self._feasible.check(offer.kind, offer.document)
         headers = {"idempotency-key": f"{self._hub} {offer.key}"[-_LONGEST_KEY:]}
         principal = Principal(issuer=self._hub, subject=offer.owner)
         if offer.kind is Kind.TASK:

@@ -18,14 +18,14 @@ import orjson
 
 from weft.clock import Clock
 from weft.errors import InvalidRequest, NotFound, Unauthenticated
-from weft.federation import declaration, proofs, reports
+from weft.federation import declaration, inbox, proofs, reports
 from weft.federation.switchboard import Switchboard
 from weft.folders import Folders
 from weft.http.forms import send_form
 from weft.http.request import Request
 from weft.model import JsonObject
 from weft.store import assignments, nodes
-from weft.store.assignments import Due
+from weft.store.assignments import Due, Stage
 from weft.store.link import Link
 from weft.store.nodes import Node, Standing
 from weft.store.store import Store
@@ -42,8 +42,12 @@ _LONGEST_TOKEN = 256
 class NodesApi:
     """What nodes ask of their hub."""
 
-    def __init__(self, *, store: Store, folders: Folders, clock: Clock) -> None:
-        """Keep the collaborators; rings of the store wake nodes that wait."""
+    def __init__(self, *, store: Store, folders: Folders, clock: Clock, release_bytes: int = 1 << 30) -> None:
+        """Keep the collaborators; rings of the store wake nodes that wait.
+
+        :param release_bytes: the largest file that a node may release to this hub.
+        """
+        self.release_bytes = release_bytes
         self.store = store
         self.folders = folders
         self.clock = clock
@@ -146,6 +150,25 @@ class NodesApi:
         }
         folder = self.folders.work(key.rpartition("-")[0])
         return send_form(fields, folder, list(_files(folder)), name="workflow_attachment")
+
+    def release_file(self, request: Request, body: Any, stream: IO[bytes], name: str) -> JsonObject:
+        """Take in a part of a file that a node has released.
+
+        :raises NotFound: the job is not, or no longer, the node's.
+        :raises InvalidRequest, TooLarge: see ``inbox.receive``.
+        """
+        node, proof, now = self._admitted(request, stream, name, "release")
+        key = _member(body, "key", str)
+
+        def whose(link: Link) -> assignments.Assignment | None:
+            _spend(link, proof, now)
+            return assignments.find(link, key)
+
+        found = self.store.write(whose)
+        if found is None or found.node != node.name or found.stage in (Stage.ENDED, Stage.WITHDRAWN):
+            raise NotFound(f"there is no job {key[:100]!r} of this node that runs", field="key")
+        whole = inbox.receive(self.folders, key.rpartition("-")[0], body, most=self.release_bytes)
+        return {"now": now, "standing": node.standing.value, "whole": whole}
 
     # -- shared ------------------------------------------------------------------------------------------------
 

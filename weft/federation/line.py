@@ -15,7 +15,7 @@ import requests
 import urllib3
 
 from weft.clock import Clock
-from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, Unauthenticated, Unavailable, WeftError
+from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge, Unauthenticated, Unavailable, WeftError
 from weft.federation.proofs import BASE_PATH, SKEW, NodeKey
 from weft.logs import get_logger
 from weft.model import JsonObject
@@ -29,6 +29,7 @@ _REFUSALS: Mapping[int, type[WeftError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    413: TooLarge,
 }
 _CONNECT_SECONDS = 10.0
 _ANSWER_SECONDS = 30.0

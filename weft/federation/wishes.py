@@ -13,8 +13,11 @@ from weft.parameters import MAX_RETRIES
 NODE = "node"
 #: Seconds of a node's silence after which the attempt is given up.
 GIVE_UP_AFTER = "give_up_after"
+#: Several nodes, each of which shall do it; and how many of them must (``weft.federation.fanout``).
+NODES = "nodes"
+REQUIRE = "require"
 #: What a hub understands; the rest is for the node.
-OWN_PARAMETERS = frozenset({NODE, GIVE_UP_AFTER})
+OWN_PARAMETERS = frozenset({NODE, NODES, REQUIRE, GIVE_UP_AFTER})
 
 
 def of(kind: Kind, document: Mapping[str, Any]) -> Mapping[str, str]:

@@ -208,6 +208,30 @@ class GuardedClient:
         response.release_conn()
         return response.status
 
+    def exchange(
+        self,
+        method: str,
+        url: str,
+        *,
+        body: bytes | None = None,
+        headers: Headers | None = None,
+        max_bytes: int = 16 << 20,
+        seconds: float = 60.0,
+    ) -> tuple[int, bytes]:
+        """Send a small request and return the status and the body of its answer, whatever the status.
+
+        :raises WeftError: as ``get_bytes``, but for the status.
+        """
+        parts: list[bytes] = []
+        stream = None if body is None else io.BytesIO(body)
+        length = {} if body is None else {"Content-Length": str(len(body))}
+        with self._answer(method, url, {**(headers or {}), **length}, stream) as response:
+            for chunk in self._body(response, url, self._now() + seconds):
+                parts.append(chunk)
+                if sum(map(len, parts)) > max_bytes:
+                    raise TooLarge(f"{shown(url)} is larger than {max_bytes} bytes")
+            return response.status, b"".join(parts)
+
     def _fill(self, url: str, stream: IO[bytes], headers: dict[str, str]) -> None:
         """Read the whole body into ``stream``, going on where it broke if the server can prove it is the same."""
         deadline = self._now() + self._settings.total_seconds
@@ -254,7 +278,7 @@ class GuardedClient:
                     yield response
                     return
                 if body is not None and response.status not in (307, 308):
-                    raise StagingFailed(f"{response.status} (redirect) to a PUT at {shown(url)}")
+                    raise StagingFailed(f"{response.status} (redirect) to a {method} at {shown(url)}")
             finally:
                 response.close()
                 response.release_conn()

@@ -63,6 +63,11 @@ def settings_page() -> str:
             for inner, item in _repeated(section):
                 lines += [f"\n### [[{name}.{inner}]]", f"\n{_text(item.__doc__)}\n"]
                 lines += _table(None, item.model_fields)
+        for inner in _named(field):
+            lines += [f"\n## [{name}.NAME]", f"\n{_text(inner.__doc__)}\n"]
+            lines += _table(None, {key: item for key, item in inner.model_fields.items() if not _is_section(item)})
+            lines += [f"\nKeys as in `[{key}]` stand in `[{name}.NAME.{key}]`." for key in inner.model_fields if
+                      _is_section(inner.model_fields[key])]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 
@@ -78,6 +83,14 @@ def states_page() -> str:
         leads = ", ".join(MOVES.get(state, {})) or ("-" if state in TERMINAL else "never stored")
         lines.append(f"| {state} | {_mark(state in DRIVEN)} | {_mark(state in TERMINAL)} | {leads} |")
     return "\n".join(lines) + "\n"
+
+
+def _named(field: FieldInfo) -> Iterator[type[Section]]:
+    """Yield the table that a setting holds by name."""
+    if get_origin(field.annotation) is dict:
+        item = get_args(field.annotation)[1]
+        if isinstance(item, type) and issubclass(item, Section):
+            yield item
 
 
 def _repeated(section: type[BaseModel]) -> Iterator[tuple[str, type[Section]]]:

@@ -225,6 +225,26 @@ class S3Settings(S3Place):
         return S3Place(**common | {name: getattr(own, name) for name in own.model_fields_set})
 
 
+class StorageProfile(Section):
+    """``[storage.NAME]``: credentials for addresses below some prefixes, kept here and in no task."""
+
+    prefixes: tuple[str, ...] = Field(min_length=1)
+    """What they are for: ``s3://bucket/folder`` or ``https://host/path``, and all below."""
+    projects: tuple[str, ...] = ()
+    """Projects of the site's policy whose jobs may use them; everybody's, when empty."""
+    s3: S3Settings = S3Settings()
+    """Endpoint and keys, for ``s3://`` prefixes."""
+    bearer: SecretStr | None = None
+    """Token that goes along, for ``https://`` prefixes."""
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        schemes = {prefix.partition("://")[0] for prefix in self.prefixes}
+        if not (schemes <= {"s3"} or (schemes <= {"http", "https"} and self.bearer is not None)):
+            raise ValueError("prefixes must all be s3://…, or all https://… with a bearer token")
+        return self
+
+
 class FtpLogin(Section):
     """A user of an FTP server."""
 
@@ -550,6 +570,8 @@ class Settings(BaseSettings):
     hub: HubSettings = HubSettings()
     release: ReleaseSettings = ReleaseSettings()
     auth: AuthSettings = AuthSettings()
+    storage: dict[str, StorageProfile] = {}
+    """``[storage.NAME]``: credentials by address, see docs/security.md."""
 
     @model_validator(mode="after")
     def _has_a_certificate(self) -> Self:

@@ -84,7 +84,7 @@ class TaskPreparation:
         _fresh(folder)
         task = job.task
         asked = task.resources or Resources()
-        stagers = self.stagers.with_roots(self._roots(job))
+        stagers = self.stagers.for_project(job.project).with_roots(self._roots(job))
         staged = prepare(task, folder, stagers, uid=uid, gid=uid, writable_inputs=self.writable_inputs)
         work = Submission(
             key=job.key,
@@ -102,7 +102,7 @@ class TaskPreparation:
 
     def collect(self, job: Job, work: Submission, *, best_effort: bool) -> Collected:
         """Upload the outputs; what could be stored is told even where something is missing."""
-        stagers = self.stagers.with_roots(self._roots(job))
+        stagers = self.stagers.for_project(job.project).with_roots(self._roots(job))
         try:
             kept = collect(job.task, work.mounts, stagers, best_effort=best_effort)
         except CollectFailed as error:

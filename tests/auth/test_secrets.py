@@ -44,9 +44,11 @@ def test_a_line_of_the_log_shows_no_secret(line: str, shown: str) -> None:
     assert masked(line) == shown
 
 
-@pytest.mark.parametrize("as_json", ["true", "false"])
-def test_nothing_that_weft_writes_holds_a_planted_secret(tmp_path: Path, provider: Provider, as_json: str) -> None:
-    planted = {name: _secret(name) for name in ("client", "s3", "drs", "ftp", "opaque", "basic", "query", "url", "sig")}
+def test_nothing_that_weft_writes_holds_a_planted_secret(tmp_path: Path, provider: Provider) -> None:
+    planted = {
+        name: _secret(name)
+        for name in ("client", "s3", "drs", "ftp", "store", "opaque", "basic", "query", "url", "sig")
+    }
     issuer = {
         "issuer": provider.issuer,
         "audience": [AUDIENCE],
@@ -57,11 +59,12 @@ def test_nothing_that_weft_writes_holds_a_planted_secret(tmp_path: Path, provide
     }
     env = {
         "WEFT_LOG_LEVEL": "DEBUG",
-        "WEFT_LOG_JSON": as_json,
+        "WEFT_LOG_JSON": "true",
         "WEFT_FETCH__ALLOW_HOSTS": f'["{provider.host}"]',
         "WEFT_S3__SECRET_ACCESS_KEY": planted["s3"],
         "WEFT_DRS__TOKENS": f'{{"drs.example.org": "{planted["drs"]}"}}',
         "WEFT_FTP__HOSTS": f'{{"ftp.example.org": {{"user": "u", "password": "{planted["ftp"]}"}}}}',
+        "WEFT_STORAGE": json.dumps({"reads": {"prefixes": [f"{provider.issuer}/x"], "bearer": planted["store"]}}),
         "WEFT_AUTH__ISSUERS": json.dumps([issuer]),
         "WEFT_AUTH__VISA_ISSUERS": json.dumps([{"issuer": provider.issuer, "jku": provider.jku, "sources": ["*"]}]),
     }
@@ -100,6 +103,7 @@ def test_nothing_that_weft_writes_holds_a_planted_secret(tmp_path: Path, provide
         ).json()
         ended = _ended(weft, made["id"], local)
         assert ended["state"] == "SYSTEM_ERROR"
+        assert f"Bearer {planted['store']}" in provider.authorizations
         assert planted["sig"] not in str(ended["logs"])
         shown = _tool(weft, env, "check") + _tool(weft, env, "token", "list")
     finally:

@@ -20,10 +20,10 @@ SETTINGS = [text for language, text in BLOCKS if language == "toml"]
 COMMANDS = [line[2:] for language, text in BLOCKS if language == "console" for line in text.splitlines()]
 
 
-@pytest.mark.parametrize("text", SETTINGS, ids=["tokens", "keycloak", "ls aai"])
+@pytest.mark.parametrize("text", SETTINGS, ids=["tokens", "keycloak", "ls aai", "storage"])
 def test_the_settings_on_the_page_are_accepted(text: str) -> None:
     settings = Settings(**tomllib.loads(text))
-    assert settings.auth.mode != "off"
+    assert settings.auth.mode != "off" or settings.storage
 
 
 def test_the_commands_on_the_page_run(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -20,14 +20,20 @@ def create(settings: Settings) -> Stager:
     return HttpStager(GuardedClient(settings.fetch))
 
 
+def with_bearer(settings: Settings, token: str) -> Stager:
+    """Return the stager that shows a token with each request; the guard drops it where a redirect leaves the host."""
+    return HttpStager(GuardedClient(settings.fetch), headers={"Authorization": f"Bearer {token}"})
+
+
 class HttpStager(Stager):
     """Fetches and stores single files."""
 
     schemes = frozenset({"http", "https"})
 
-    def __init__(self, client: GuardedClient) -> None:
-        """Keep the client."""
+    def __init__(self, client: GuardedClient, *, headers: Mapping[str, str] | None = None) -> None:
+        """Keep the client, and what each request says besides."""
         self._client = client
+        self._headers = headers
 
     def check(self, url: str, *, writing: bool) -> None:
         """Ask the guard; the same hosts may be read and written."""
@@ -35,7 +41,7 @@ class HttpStager(Stager):
 
     def download(self, url: str, target: Path) -> None:
         """GET."""
-        self._client.download(url, target)
+        self._client.download(url, target, headers=self._headers)
 
     def list(self, url: str) -> Iterable[Entry]:
         """HTTP has no folders."""
@@ -43,7 +49,7 @@ class HttpStager(Stager):
 
     def upload(self, source: Path, url: str) -> None:
         """PUT."""
-        self._client.upload(source, url)
+        self._client.upload(source, url, headers=self._headers)
 
     def kind(self, url: str) -> FileType | None:
         """Say nothing: a URL does not tell."""

@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
+from weft.config import StorageProfile
 from weft.errors import InvalidRequest
 from weft.plugins import PluginBroken, Plugins
 from weft.ports import Root, Stager
+from weft.staging import http
+from weft.staging.profiles import Profiles
 from weft.staging.urls import scheme_of, shown
 
 __all__ = ["Root", "Stagers", "installed"]
@@ -27,15 +30,26 @@ def installed(settings: Any) -> Stagers:
         return lambda: plugins.load(name)(settings)
 
     wanted = (name for name in plugins.names if name != _FSSPEC or settings.fsspec.schemes)
-    return Stagers({name: loader(name) for name in wanted})
+
+    def of_profile(_name: str, profile: StorageProfile) -> Stager:
+        if profile.bearer is not None:
+            return http.with_bearer(settings, profile.bearer.get_secret_value())
+        stager: Stager = plugins.load("s3")(settings.model_copy(update={"s3": profile.s3}))
+        return stager
+
+    return Stagers({name: loader(name) for name in wanted}, profiles=Profiles(settings.storage, of_profile))
 
 
 class Stagers:
     """Stagers by scheme. A loader's name is a scheme that it serves; its stager may serve others too."""
 
-    def __init__(self, loaders: Mapping[str, Load], roots: Sequence[Root] = ()) -> None:
-        """Keep how to make each stager, and the folders that these may use beyond the settings."""
+    def __init__(
+        self, loaders: Mapping[str, Load], roots: Sequence[Root] = (), *, profiles: Profiles | None = None
+    ) -> None:
+        """Keep how to make each stager, the folders that these may use beyond the settings, and the credentials."""
         self.roots = tuple(roots)
+        self._profiles = profiles
+        self._project: str | None = None
         self._loaders = dict(loaders)
         self._by_scheme: dict[str, Stager] = {}
         self._lock = RLock()
@@ -44,8 +58,17 @@ class Stagers:
         """Return the same stagers with more folders for ``file://`` URLs and bare paths."""
         if not roots:
             return self
-        more = Stagers({}, (*self.roots, *roots))
+        more = Stagers({}, (*self.roots, *roots), profiles=self._profiles)
         more._loaders = {name: self._rooted(name, tuple(roots)) for name in self._loaders}
+        more._project = self._project
+        return more
+
+    def for_project(self, project: str | None) -> Stagers:
+        """Return the same stagers with the credentials that jobs of ``project`` may use."""
+        if self._profiles is None or project is None:
+            return self
+        more = Stagers(self._loaders, self.roots, profiles=self._profiles)
+        more._by_scheme, more._lock, more._project = self._by_scheme, self._lock, project
         return more
 
     def for_url(self, url: str) -> Stager:
@@ -54,6 +77,9 @@ class Stagers:
         :raises InvalidRequest: no such scheme (lists those that there are), or credentials in the URL.
         """
         scheme = scheme_of(url)
+        own = None if self._profiles is None else self._profiles.find(url, self._project)
+        if own is not None:
+            return own
         if scheme not in self._by_scheme:
             self._load(scheme)
         if scheme not in self._by_scheme:

@@ -18,7 +18,7 @@ import weft.federation.app
 import wes_service.app
 from tes_service.api import TesApi
 from weft.audit import place
-from weft.auth.access import open_access
+from weft.auth.access import open_access, reach_issuers
 from weft.auth.policy.in_force import PolicyFile, load
 from weft.authority import OPEN, Authority
 from weft.callbacks.sender import Sender
@@ -411,11 +411,25 @@ def describe(settings: Settings) -> Iterator[str]:
     for engine in found:
         types = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in engine.info.workflow_types.items())
         yield f"[ok]   engine {engine.info.name} {engine.info.version}: {types}"
+    yield from login_lines(settings)
     yield _policy_line(settings)
     yield _audit_line(settings)
     yield f"[ok]   URLs: {', '.join(installed(settings).schemes)}"
     if not settings.file_roots:
         yield "[note] file:// URLs: none is allowed; name folders with --file-root"
+
+
+def login_lines(settings: Settings) -> Iterator[str]:
+    """Say who must log in and how, and whether the issuers can be reached."""
+    if settings.auth.mode == "off":
+        yield "[note] login: off, whoever reaches the port is the same person"
+        return
+    yield f"[ok]   login: {settings.auth.mode}"
+    for issuer, problem in reach_issuers(settings.auth, settings.fetch, system_clock):
+        yield f"[no]   issuer {issuer}: {problem}" if problem else f"[ok]   issuer {issuer}: its keys are there"
+    secure = settings.tls_cert is not None or (settings.base_url or "").startswith("https://")
+    if not (secure or _is_loopback(settings.host)):
+        yield "[note] tokens travel unencrypted: use --tls-cert, or a proxy with TLS and --base-url https://…"
 
 
 def _policy_line(settings: Settings) -> str:

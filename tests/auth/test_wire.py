@@ -19,9 +19,10 @@ from cryptography.x509.oid import NameOID
 
 from tests.api.conftest import assert_error
 from tests.auth.conftest import LoginSite, OpenSite, basic, bearer
+from tests.auth.provider import AUDIENCE, Provider
 from tests.live import LiveWeft
 from weft.config import Settings
-from weft.wiring import refuse_open_door
+from weft.wiring import login_lines, refuse_open_door
 
 START = Callable[..., LiveWeft]
 
@@ -252,3 +253,22 @@ def test_a_login_that_is_not_whole_does_not_start(settings: dict[str, Any], word
 
 def test_a_login_opens_other_addresses_than_loopback() -> None:
     refuse_open_door(Settings(host="0.0.0.0", auth={"login": "tokens"}))
+
+
+def test_check_says_who_must_log_in_and_whether_the_issuers_are_there(provider: Provider) -> None:
+    def lines(**changes: Any) -> list[str]:
+        return list(login_lines(Settings.model_validate(changes)))
+
+    (off,) = lines()
+    assert off.startswith("[note] login: off")
+    issuer = {"issuers": [{"issuer": provider.issuer, "audience": [AUDIENCE]}]}
+    hosts = {"allow_hosts": [provider.host]}
+    assert lines(auth=issuer, fetch=hosts) == [
+        "[ok]   login: oidc",
+        f"[ok]   issuer {provider.issuer}: its keys are there",
+    ]
+    assert "not a public one" in lines(auth=issuer)[1]
+    provider.down = True
+    assert lines(auth=issuer, fetch=hosts)[1].startswith(f"[no]   issuer {provider.issuer}: ")
+    assert "unencrypted" in lines(auth={"login": "tokens"}, host="0.0.0.0")[-1]
+    assert "unencrypted" not in lines(auth={"login": "tokens"}, host="0.0.0.0", base_url="https://weft.example.org")[-1]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from weft.auth import credentials
@@ -124,12 +124,26 @@ def open_access(settings: AuthSettings, fetch: FetchSettings, tokens: Tokens, cl
     """Return the access that the settings describe."""
     if settings.mode == "off":
         return Access(tokens, clock)
-    client = GuardedClient(fetch)
-    documents = Documents(client, clock)
-    issuers: Sequence[Issuer] = [
-        Issuer(item, documents=documents, client=client, clock=clock) for item in settings.issuers
-    ]
+    documents, issuers = _issuers(settings, fetch, clock)
     visas = Visas(settings.visa_issuers, KeySets(documents), clock)
     return Access(
         tokens, clock, people=People(tokens, clock, issuers=issuers, visas=visas), seconds=settings.remember_seconds
     )
+
+
+def reach_issuers(settings: AuthSettings, fetch: FetchSettings, clock: Clock) -> Iterator[tuple[str, str | None]]:
+    """Ask each issuer for its keys; yield its name, and what is wrong or None."""
+    _, issuers = _issuers(settings, fetch, clock)
+    for issuer in issuers:
+        try:
+            issuer.check()
+        except Unavailable as error:
+            yield issuer.settings.issuer, error.message
+        else:
+            yield issuer.settings.issuer, None
+
+
+def _issuers(settings: AuthSettings, fetch: FetchSettings, clock: Clock) -> tuple[Documents, Sequence[Issuer]]:
+    client = GuardedClient(fetch)
+    documents = Documents(client, clock)
+    return documents, [Issuer(item, documents=documents, client=client, clock=clock) for item in settings.issuers]

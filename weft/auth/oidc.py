@@ -89,6 +89,13 @@ class Issuer:
         self._client = client
         self._clock = clock
 
+    def check(self) -> None:
+        """Fetch what is needed to check a token.
+
+        :raises Unavailable: says what cannot be had.
+        """
+        self._documents.get(self._keys_url())
+
     # -- tokens ------------------------------------------------------------------------------------------------
 
     def of_jwt(self, token: signed.Signed) -> Known:
@@ -135,8 +142,7 @@ class Issuer:
             raise InvalidToken("the token is of another issuer")
         if token.algorithm not in algorithms:
             raise InvalidToken("the token is signed by an algorithm that is not accepted")
-        url = self.settings.jwks_uri or self._discovered("jwks_uri")
-        key = self._keys.find(url, lambda keys: signed.find_key(keys, token.key_id, token.algorithm))
+        key = self._keys.find(self._keys_url(), lambda keys: signed.find_key(keys, token.key_id, token.algorithm))
         if key is None:
             raise InvalidToken("the token's key is not among those of its issuer")
         return token.proven(key, algorithms)
@@ -238,6 +244,9 @@ class Issuer:
         return passport
 
     # -- the provider ------------------------------------------------------------------------------------------
+
+    def _keys_url(self) -> str:
+        return self.settings.jwks_uri or self._discovered("jwks_uri")
 
     def _endpoint(self, name: str) -> str:
         configured: str | None = getattr(self.settings, name)

@@ -69,12 +69,19 @@ def servers(folder: Path) -> Iterator[dict[str, Server]]:
         yield found
 
 
-def rows(folder: Path, *, rounds: int = 7, seconds: int = 3, connections: int = 32) -> list[Row]:
+def rows(
+    folder: Path,
+    *,
+    rounds: int = 7,
+    seconds: int = 3,
+    connections: int = 32,
+    kinds_of: tuple[str, ...] = ("create", "get", "list"),
+) -> list[Row]:
     """Measure all in turn, so that each sees the same machine, and give the medians."""
     table = []
     with servers(folder) as found:
         kinds = {name: loads(server.tes) for name, server in found.items()}
-        for what in ("create", "get", "list"):
+        for what in kinds_of:
             seen: dict[str, list[float]] = {name: [] for name in found}
             for _ in range(rounds):
                 for name, server in found.items():

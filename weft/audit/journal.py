@@ -9,6 +9,7 @@ import asyncio
 import logging
 import queue
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -24,6 +25,8 @@ from weft.store.audit_table import AuditRow, AuditTable
 log = logging.getLogger(__name__)
 
 _BATCH = 512
+#: Where entries came together the last time, others are let join them: a pause in seconds that spares commits.
+_LINGER = 0.002
 #: A checkpoint is made when so many entries are not sealed, or the first of them is so old (seconds).
 SEAL_ENTRIES = 1000
 SEAL_SECONDS = 60.0
@@ -54,6 +57,8 @@ class Journal:
         self._unsealed = 0
         self._seal_at = 0.0  # the first entry is sealed at once
         self._tail: AuditRow | None = None
+        #: How many entries came together the last time.
+        self._crowd = 0
 
     def start(self) -> None:
         """Open the record, look whether it is the one that was sealed, and begin to write.
@@ -122,6 +127,7 @@ class Journal:
         while not last:
             batch, last = self._take()
             if batch:
+                self._crowd = len(batch)
                 self._write(batch)
             if self._unsealed and (last or self._unsealed >= SEAL_ENTRIES or self._clock() >= self._seal_at):
                 self._seal()
@@ -131,6 +137,8 @@ class Journal:
         batch: list[_Waiting] = []
         try:
             item = self._queue.get(timeout=SEAL_SECONDS if self._unsealed else None)
+            if self._crowd > 1:
+                time.sleep(_LINGER)
             while item is not None:
                 batch.append(item)
                 if len(batch) == _BATCH or self._queue.empty():

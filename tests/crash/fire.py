@@ -113,11 +113,11 @@ class Fire:
 
     def _answer(self, ask: Callable[[], requests.Response]) -> Any:
         """Ask until there is an answer: the server may be dead, or die while it answers."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 answer = ask()
-            except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError):
                 assert time.monotonic() < deadline, "the server does not come back"
                 time.sleep(0.05)
                 continue

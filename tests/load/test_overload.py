@@ -46,6 +46,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., LiveWeft]]:
 
     def start(**limits: object) -> LiveWeft:
         env = {f"WEFT_LIMITS__{name.upper()}": str(value) for name, value in limits.items()}
+        env |= {"WEFT_HEADER_SECONDS": "600", "WEFT_BODY_SECONDS": "600"}  # here ``stalled_seconds`` alone shall act
         server = LiveWeft(tmp_path / "data", env=env, command="api")
         started.append(server)
         return server.start()

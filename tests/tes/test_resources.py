@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -97,3 +99,18 @@ def test_a_programs_own_failure_is_never_tried_again(bench: Bench) -> None:
 def test_service_info_lists_both_parameters(bench: Bench) -> None:
     info = requests.get(f"{bench.server.tes}/service-info", timeout=30).json()
     assert set(info["tesResources_backend_parameters"]) >= parameters.PARAMETERS
+
+
+def test_a_priority_is_kept_for_the_queue(bench: Bench) -> None:
+    task = bench.run("true", resources={"backend_parameters": {"Priority": "-7"}})
+    assert task["resources"]["backend_parameters"] == {"priority": "-7"}
+    with closing(sqlite3.connect(bench.server.data / "weft.db")) as database:
+        (kept,) = database.execute("SELECT priority FROM jobs WHERE id = ?", [task["id"]]).fetchone()
+    assert kept == -7
+    document = {
+        "executors": [{"image": "busybox", "command": ["true"]}],
+        "resources": {"backend_parameters": {"priority": "11"}, "backend_parameters_strict": True},
+    }
+    refused = requests.post(f"{bench.server.tes}/tasks", json=document, timeout=30)
+    assert refused.status_code == 400
+    assert "a whole number from -10 to 10" in refused.json()["msg"]

@@ -18,7 +18,7 @@ from tests.testbeds import postgres
 ROUNDS = int(os.environ.get("WEFT_CRASH_ROUNDS", "25"))
 
 
-@pytest.mark.timeout(60 + 10 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 @pytest.mark.parametrize(("executor", "rounds"), [("process", ROUNDS - ROUNDS // 2), ("docker", ROUNDS // 2)])
 def test_the_promise_holds_after_deaths_at_random_moments(
     kindle: Callable[..., Fire], request: pytest.FixtureRequest, executor: str, rounds: int
@@ -44,7 +44,7 @@ def database() -> Iterator[str]:
         yield server.url(server.create_database())
 
 
-@pytest.mark.timeout(120 + 10 * ROUNDS)
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_the_promise_holds_when_any_of_several_processes_on_postgresql_dies(
     kindle: Callable[..., Fire], database: str
 ) -> None:

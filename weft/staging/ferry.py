@@ -27,6 +27,8 @@ from weft.staging.urls import scheme_of, shown
 from weft.staging.wildcards import has_wildcards, matches
 
 _OF_HOST = frozenset({"", "file"})
+#: Files of which is remembered that they lie in storage.
+_MOST_NOTED = 100_000
 
 Stamp = tuple[int, int, int]  # inode, size in bytes, mtime in nanoseconds
 
@@ -71,9 +73,12 @@ class Ferry:
             return self._stored.get((run, path)) == stamp
 
     def note(self, run: str, path: str, stamp: Stamp) -> None:
-        """Keep that this state of a file lies in storage."""
+        """Keep that this state of a file lies in storage; what was noted longest ago is stored again, if need be."""
         with self._lock:
+            self._stored.pop((run, path), None)
             self._stored[run, path] = stamp
+            if len(self._stored) > _MOST_NOTED:
+                del self._stored[next(iter(self._stored))]
 
     def _input(self, item: Input, trip: _Trip) -> Input:
         if item.content or item.url is None or not trip.covers(item.url):

@@ -90,6 +90,19 @@ def test_a_step_that_takes_too_much_memory_says_so(watched: Watched, bench: Task
     assert seen.steps[0].reason == "killed: out of memory, the limit was 58 MiB"
 
 
+def test_on_fargate_a_job_is_rounded_up_and_says_so(
+    make: Callable[..., AwsBatchExecutor], bench: TaskBench, batch_site: BatchSite
+) -> None:
+    watched = Watched(make(platform="FARGATE"), patience=120)
+    seen = watched.run(bench.submission(bench.step("echo", "x"), resources=Resources(ram_gb=1.0, disk_gb=30.0)))
+    assert exit_codes(seen) == [0]
+    assert "rounded up to 2 cores and 4096 MiB" in seen.messages[0]
+    (job,) = batch_site.client("batch").describe_jobs(jobs=[seen.metadata["aws_batch_job"]])["jobs"]
+    (task,) = job["ecsProperties"]["taskProperties"]
+    assert task["ephemeralStorage"] == {"sizeInGiB": 28}
+    assert task["networkConfiguration"] == {"assignPublicIp": "DISABLED"}
+
+
 def test_a_job_whose_host_was_taken_away_may_be_tried_again(
     watched: Watched, bench: TaskBench, batch_site: BatchSite
 ) -> None:

@@ -219,7 +219,7 @@ def make_agent(settings: Settings, store: Store, authority: Authority = OPEN) ->
         membership.hub,
         create_task=tes.create_task,
         create_run=wes.run_workflow,
-        fetch_run=lambda key: line().fetch(f"runs/{key}"),
+        fetch_run=lambda key: line().fetch("fetch", {"key": key}),
         feasible=outbox,
     )
     return Service(

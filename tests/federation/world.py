@@ -33,6 +33,7 @@ from weft.federation.hub import NodesApi
 from weft.federation.proofs import NodeKey, thumbprint
 from weft.folders import Folders
 from weft.http.request import Request
+from weft.limits import Admission, site_limits
 from weft.model import JsonObject, Kind, Principal
 from weft.ports import Capabilities
 from weft.prepare import HandedOver
@@ -171,6 +172,7 @@ class SiteWorld:
             schemes=lambda: (),
             clock=self.world.clock,
             new_id=new_id,
+            admission=Admission(site_limits(settings), self.world.store, settings, self.world.clock),
         )
         desk = Desk("https://hub", create_task=tes.create_task, create_run=_no_runs, fetch_run=_no_runs)
         self.wire.life = life

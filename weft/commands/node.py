@@ -238,12 +238,14 @@ def run_(data: Path | None) -> None:
     membership = _membership(settings)
     serving.block_signals()
     with _opened(settings) as store:
-        agent = wiring.make_agent(settings, store)
+        authority = wiring.open_authority(settings, store)
+        agent = wiring.make_agent(settings, store, authority)
         assert agent is not None
         agent.start()
         click.echo(f"weft works as node {membership.name} of {membership.hub}")
         serving.wait_for_signal()
         agent.stop()
+        authority.close()
     serving.leave()
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from weft.clock import Clock
-from weft.errors import Unavailable, WeftError
+from weft.errors import TooMany, Unavailable, WeftError
 from weft.federation import reports
 from weft.federation.desk import Offer
 from weft.federation.line import Line
@@ -161,7 +161,7 @@ class Agent:
         """Return the job of an offer, or why there is none; neither when that cannot be told now."""
         try:
             return self._desk.take(offer), None
-        except Unavailable as error:
+        except (Unavailable, TooMany) as error:  # TooMany: its owner has here what one may have
             log.warning("offer not taken now", key=offer.key, error=error.message)
             return None, None
         except WeftError as error:

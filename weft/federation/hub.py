@@ -131,12 +131,13 @@ class NodesApi:
         operation = partial(_report, node=node, proof=proof, body=body, now=now)
         return _kept(await asyncio.wrap_future(self.store.write_soon(operation, rings=True)), node, now)
 
-    def get_run_request(self, request: Request, name: str, key: str) -> Any:
+    def fetch_run(self, request: Request, body: Any, stream: IO[bytes], name: str) -> Any:
         """Send the form of a run that was given to the node, with its attachments.
 
         :raises NotFound: it was not, or is no longer.
         """
-        node, proof, now = self._admitted(request, None, name, f"runs/{key}", method="GET")
+        node, proof, now = self._admitted(request, stream, name, "fetch")
+        key = _member(body, "key", str)
 
         def document(link: Link) -> JsonObject | None:
             _spend(link, proof, now)
@@ -173,13 +174,13 @@ class NodesApi:
     # -- shared ------------------------------------------------------------------------------------------------
 
     def _admitted(
-        self, request: Request, stream: IO[bytes] | None, name: str, action: str, *, method: str = "POST"
+        self, request: Request, stream: IO[bytes], name: str, action: str
     ) -> tuple[Node, proofs.Proof, float]:
         node, now = self.store.read(partial(nodes.get, name=name)), self.clock()
         if node is None:
             raise Unauthenticated(f"there is no node {name[:40]!r} at this hub", remedy="weft node join")
-        path, body = f"/nodes/{name}/{action}", b"" if stream is None else stream.read()
-        proof = proofs.check(_authorization(request), node.public_key, method, path, body, now=now)
+        path, body = f"/nodes/{name}/{action}", stream.read()
+        proof = proofs.check(_authorization(request), node.public_key, "POST", path, body, now=now)
         return node, proof, now
 
     async def _soon(self, operation: Any) -> Any:

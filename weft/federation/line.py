@@ -71,12 +71,12 @@ class Line:
         return self._post(f"/nodes/{self._name}/{action}", body, wait)
 
     @contextmanager
-    def fetch(self, action: str) -> Iterator[tuple[str, Body]]:
+    def fetch(self, action: str, body: JsonObject) -> Iterator[tuple[str, Body]]:
         """Open an answer that is too large to hold: its content type, and its bytes as they come.
 
         :raises WeftError: as ``ask``; ``Unavailable`` also while it is read.
         """
-        with self._send("GET", f"/nodes/{self._name}/{action}", b"", 0.0, stream=True) as answer:
+        with self._send(f"/nodes/{self._name}/{action}", orjson.dumps(body), 0.0, stream=True) as answer:
             _refuse(answer)
             if not _has_an_end(answer):
                 raise Unavailable("the hub's answer broke off in its headers")
@@ -88,7 +88,7 @@ class Line:
 
     def _post(self, path: str, document: JsonObject, wait: float) -> JsonObject:
         body = orjson.dumps(document)
-        answer = self._send("POST", path, body, wait)
+        answer = self._send(path, body, wait)
         _refuse(answer)
         try:
             found = orjson.loads(answer.content)
@@ -98,20 +98,19 @@ class Line:
             raise Unavailable("the hub's answer is not a JSON object: is something else at its address?")
         return found
 
-    def _send(self, method: str, path: str, body: bytes, wait: float, *, stream: bool = False) -> requests.Response:
-        answer = self._sent(method, path, body, wait, stream)
+    def _send(self, path: str, body: bytes, wait: float, *, stream: bool = False) -> requests.Response:
+        answer = self._sent(path, body, wait, stream)
         if answer.status_code == 401 and self._set_clock(answer):
-            answer = self._sent(method, path, body, wait, stream)
+            answer = self._sent(path, body, wait, stream)
         return answer
 
-    def _sent(self, method: str, path: str, body: bytes, wait: float, stream: bool) -> requests.Response:
+    def _sent(self, path: str, body: bytes, wait: float, stream: bool) -> requests.Response:
         headers = {
-            "Authorization": self._key.sign(self._name, method, path, body, now=self.now()),
+            "Authorization": self._key.sign(self._name, "POST", path, body, now=self.now()),
             "Content-Type": "application/json",
         }
         try:
-            return self._session.request(
-                method,
+            return self._session.post(
                 f"{self._hub}{BASE_PATH}{path}",
                 data=body,
                 headers=headers,

@@ -77,7 +77,7 @@ class Service:
     open_to_engines: bool = False
     #: What the scopes of tokens call it (``tes`` in ``tes:read``); without a word only unlimited tokens open it.
     scope: str = ""
-    #: Paths, with all below, whose operations find out by themselves who asks: no login of a person is wanted.
+    #: Paths, with all below, whose POSTs find out by themselves who asks: no login of a person is wanted.
     own_login: tuple[str, ...] = ()
     #: Ids of the operations in the express lane (``weft.http.express``).
     express: tuple[str, ...] = ()

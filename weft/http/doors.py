@@ -19,7 +19,7 @@ class Doors:
 
         :param bases: base path -> the word that scopes have for it (``tes``, ``wes``), or nothing.
         :param engine_bases: the base paths that the token of a run opens.
-        :param own_login: paths whose operations find out by themselves who asks, as do those below.
+        :param own_login: paths whose POSTs find out by themselves who asks, as do those below.
         """
         self._words = {f"{base}/": word for base, word in bases.items()}
         self._engine = tuple(f"{base}/" for base in engine_bases)
@@ -41,9 +41,9 @@ class Doors:
         """Tell whether nobody needs to log in for this path."""
         return path in self._open or path.startswith(self._ui)
 
-    def has_own_login(self, path: str) -> bool:
-        """Tell whether this is no matter of the gate: nodes sign each request."""
-        return path in self._own_login or path.startswith(self._own_login_below)
+    def has_own_login(self, method: str, path: str) -> bool:
+        """Tell whether this is no matter of the gate: nodes sign each request that they post."""
+        return method == "POST" and (path in self._own_login or path.startswith(self._own_login_below))
 
     def check(self, principal: Principal, method: str, path: str) -> None:
         """Refuse what the credential that was shown does not open, whoever it is of.

@@ -140,7 +140,7 @@ class Gate:
             raise InvalidRequest("the query holds bytes that are not percent-encoded", remedy="encode them as UTF-8")
         check_origin(scope["method"], headers, self._settings)
         principal = await self._principal(scope, headers)
-        if scope["path"] not in _HEALTH:
+        if scope["path"] not in _HEALTH and not self._doors.has_own_login(scope["method"], scope["path"]):
             self._rates.admit(principal)
         self._doors.check(principal, scope["method"], scope["path"])
         request = Request(principal=principal, base_url=self._base_url(scope, headers), headers=headers, id=request_id)
@@ -155,7 +155,7 @@ class Gate:
             known = self._access.remembered(authorization, passport)
             if known is not None:
                 return known
-        if not engine_door and self._doors.has_own_login(scope["path"]):
+        if not engine_door and self._doors.has_own_login(scope["method"], scope["path"]):
             return ANONYMOUS
         try:
             return await self._access.principal(authorization, passport, engine_door=engine_door)

@@ -33,6 +33,8 @@ log = get_logger(__name__)
 NAME = "node"
 #: How long a cancel waits for a node that is there to say that the job has ended, in seconds.
 CANCEL_SECONDS = 2.0
+#: How long what nodes declare is good enough, in seconds.
+_FRESH_SECONDS = 5.0
 
 
 def create(settings: Settings) -> Executor:
@@ -59,10 +61,11 @@ class NodeExecutor:
         self._thread: threading.Thread | None = None
         self._known: dict[str, tuple[Stage, int]] = {}
         self._tails: dict[str, object] = {}
+        self._able: tuple[float, Capabilities] | None = None
 
     def attach(self, store: Store) -> None:
         """Use the hub's store."""
-        self._attached = store
+        self._attached, self._able = store, None
         store.on_change(self._rung.set)
 
     @property
@@ -73,7 +76,13 @@ class NodeExecutor:
 
     @property
     def capabilities(self) -> Capabilities:
-        """A node moves inputs and outputs by itself; it takes whole runs too."""
+        """A node moves inputs and outputs by itself, and takes whole runs too. Asked often, so looked up now and then."""
+        now = self._clock()
+        if self._able is None or not 0 <= now - self._able[0] < _FRESH_SECONDS:
+            self._able = now, self._looked_up()
+        return self._able[1]
+
+    def _looked_up(self) -> Capabilities:
         theirs: set[str] = set()
         if self._attached is not None:
             for node in self._store.read(nodes.every):

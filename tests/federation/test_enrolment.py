@@ -17,6 +17,7 @@ from weft.federation import hub as hubs
 from weft.federation.hub import NodesApi
 from weft.federation.proofs import SKEW, NodeKey
 from weft.folders import Folders
+from weft.http.doors import Doors
 from weft.http.request import Request
 from weft.model import JsonObject, Principal
 from weft.store import nodes
@@ -162,3 +163,12 @@ def test_the_key_lies_where_nobody_else_may_read_it(tmp_path: Path) -> None:
     assert "d" not in key.public
     with pytest.raises(FileExistsError):
         NodeKey.generate().save(tmp_path / "key.pem")
+
+
+def test_only_what_a_node_posts_passes_the_gate_without_a_login() -> None:
+    doors = Doors({"/weft/v1": ""}, [], ["/weft/v1/nodes"])
+    assert doors.has_own_login("POST", "/weft/v1/nodes")
+    assert doors.has_own_login("POST", "/weft/v1/nodes/cz/claim")
+    assert not doors.has_own_login("GET", "/weft/v1/nodes")
+    assert not doors.has_own_login("GET", "/weft/v1/nodes/cz")
+    assert not doors.has_own_login("POST", "/weft/v1/nodesomething")

@@ -175,3 +175,19 @@ def jobs_of(weft: LiveWeft, state: str) -> list[str]:
         return [job.id for job in store.page(Kind.TASK, Filters(state=State(state)), 100, None).jobs]
     finally:
         store.stop()
+
+
+def test_a_site_that_leaves_cancels_what_it_has_and_the_hub_gives_it_up(federation: Federation) -> None:
+    hub, cz = federation.hub, federation.sites["cz"]
+    task_id = hub.create(task("sleep", "1000", node="cz"))
+    hub.wait(task_id, until={"RUNNING"})
+    (theirs,) = jobs_of(cz, "RUNNING")
+    assert "this site is no node of" in federation.weft(cz.data, "node", "leave")
+    ended = hub.wait(task_id)
+    assert ended["state"] == "SYSTEM_ERROR"
+    assert ended["logs"][0]["system_logs"][-1].endswith("node cz has left the hub")
+    deadline = time.monotonic() + 30
+    while theirs not in jobs_of(cz, "CANCELED"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "cz" not in federation.weft(hub.data, "node", "list")

@@ -225,6 +225,11 @@ def leave(force: bool, data: Path | None) -> None:
     except WeftError:
         if not force:
             raise
+    with _opened(settings) as store:
+        for claim in store.read(claims.still_open):
+            if claim.job_id is not None:
+                store.request_cancel(claim.job_id, now=system_clock(), message="cancelled: this site has left its hub")
+            store.write(partial(claims.close, key=claim.key, now=system_clock()))
     site.remove(settings.membership)
     click.echo(f"this site is no node of {membership.hub} any more; start weft here again")
 

@@ -76,7 +76,7 @@ class NodeExecutor:
 
     @property
     def capabilities(self) -> Capabilities:
-        """A node moves inputs and outputs by itself, and takes whole runs too. Asked often, so looked up now and then."""
+        """A node moves inputs and outputs by itself, and takes whole runs. Asked often, so it is looked up rarely."""
         now = self._clock()
         if self._able is None or not 0 <= now - self._able[0] < _FRESH_SECONDS:
             self._able = now, self._looked_up()

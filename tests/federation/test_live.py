@@ -54,6 +54,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory, proxy: Proxy) -> Iterat
 
 def outcome(document: dict[str, Any]) -> tuple[str, list[tuple[int, str, str]], str]:
     (log,) = document["logs"]
+    assert all("exit_code" in step for step in log["logs"]), document
     steps = [(step["exit_code"], step["stdout"], step["stderr"]) for step in log["logs"]]
     return document["state"], steps, log["metadata"]["node"]
 

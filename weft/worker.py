@@ -26,6 +26,9 @@ from weft.store.store import Store, WorkerInfo
 
 log = get_logger(__name__)
 
+#: Jobs whose log tails are saved in one transaction.
+_TAILS_AT_ONCE = 100
+
 #: Every so many beats an executor that wakes the worker is looked at all the same, because a wake-up can get lost.
 LOOK_AT_ALL_EVERY = 10
 #: Pause between sweeps for native jobs that nobody drives, in seconds.
@@ -269,12 +272,16 @@ class Worker:
     # -- the beat's parts --------------------------------------------------------------------------------------
 
     def _save_tails(self) -> None:
-        now = self.means.clock()
-        for drive in list(self._drives.values()):
-            news = drive.live_tails()
+        """Save what running steps wrote since the last beat, many jobs in one transaction."""
+        drives = list(self._drives.values())
+        for first in range(0, len(drives), _TAILS_AT_ONCE):
+            some = drives[first : first + _TAILS_AT_ONCE]
+            news = {drive.job.id: tails for drive in some if (tails := drive.live_tails())}
             if news:
-                self.store.record(drive.job.id, now=now, lease_owner=self.means.worker, tails=news)
-                drive.tails_saved()
+                self.store.save_tails(news, lease_owner=self.means.worker)
+            for drive in some:
+                if drive.job.id in news:
+                    drive.tails_saved()
 
     def _renew(self, now: float) -> None:
         if not self._drives or now < self._next_renewal <= now + self.lease_seconds:

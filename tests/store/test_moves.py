@@ -173,3 +173,13 @@ def test_a_cancel_that_came_in_between_wins(store: Store) -> None:
     assert store.move(job.id, [State.RUNNING], State.COMPLETE, now=NOW + 3, lease_owner="worker-1") is None
     assert [found.id for found in store.cancelling("worker-1")] == [job.id]
     assert store.cancelling("worker-2") == ()
+
+
+def test_tails_of_many_jobs_are_saved_in_one_transaction_but_for_those_that_were_lost(store: Store) -> None:
+    mine = [stored(store, State.RUNNING) for _ in range(3)]
+    lost = stored(store, State.RUNNING, worker="worker-2")
+    tail = Tail(attempt=1, step=0, stdout="text")
+    before = store.writer.commits
+    store.save_tails({job.id: [tail] for job in (*mine, lost)}, lease_owner="worker-1")
+    assert store.writer.commits == before + 1
+    assert [store.tails(job.id) for job in (*mine, lost)] == [(tail,)] * 3 + [()]

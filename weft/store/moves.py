@@ -118,6 +118,13 @@ def record(
     return True
 
 
+def save_tails_of(link: Link, tails: Mapping[str, Sequence[Tail]], *, lease_owner: str) -> None:
+    """Save the tails of those jobs that this worker still drives."""
+    for job_id, news in tails.items():
+        if link.one(_LEASED_ATTEMPT, of_job=job_id, worker=lease_owner) is not None:
+            save_tails(link, job_id, news)
+
+
 def request_cancel(link: Link, job_id: str, *, now: float, message: str | None = None) -> Job | None:
     """Move towards CANCELED as far as the API may; a job that is past that is returned as it is."""
     state = state_of(link, job_id)

@@ -30,6 +30,7 @@ from weft.model import (
 from weft.states import State
 from weft.store import dialect, history, jobs, leases, moves, outbox, pages, shares, tokens, workers
 from weft.store.bell import Bell
+from weft.store.counting import KeptCounts
 from weft.store.link import Link, Readers, open_writer
 from weft.store.notify import NotifyBell
 from weft.store.pages import Filters
@@ -75,6 +76,7 @@ class Store:
         self._readers = Readers(self._engine)
         self.writer = Writer(partial(open_writer, self._engine), self._rang)
         self._patience = Patience(monotonic)
+        self._counts = KeptCounts(monotonic)
         self._turns = shares.Turns()
         self._listeners: tuple[Callable[[], None], ...] = ()
         #: Ring at the end of every job too, for those who pass ends on to somebody else.
@@ -177,7 +179,10 @@ class Store:
             return pages.rows_of(link, kind, names, filters, size, token)
 
     def counts(self, kind: Kind, owner: str | None) -> Mapping[State, int]:
-        """Count jobs by state, for every state in which a job can rest."""
+        """Count jobs by state, for every state in which a job can rest; where they are many, as of the last second."""
+        return self._counts.of(kind, owner, partial(self._count, kind, owner))
+
+    def _count(self, kind: Kind, owner: str | None) -> Mapping[State, int]:
         with self._readers.link() as link:
             return jobs.counts(link, kind, owner)
 
@@ -369,6 +374,13 @@ class Store:
                 types=types,
             )
         )
+
+    def save_tails(self, tails: Mapping[str, Sequence[Tail]], *, lease_owner: str) -> None:
+        """Save the log tails of several jobs in one transaction; those whose lease is lost are left alone.
+
+        :param tails: job id -> what its steps wrote.
+        """
+        self.writer.run(partial(moves.save_tails_of, tails=tails, lease_owner=lease_owner))
 
     def request_cancel(self, job_id: str, *, now: float, message: str | None = None) -> Job | None:
         """QUEUED -> CANCELED, INITIALIZING | RUNNING -> CANCELING, else the unchanged job. None: no such job."""

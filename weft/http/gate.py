@@ -76,7 +76,8 @@ class Gate:
         self._authority = authority
         self._doors = doors
         self._cors = Cors(settings.cors_origins, doors)
-        self._secure = _STRICT if settings.tls_cert is not None else ()
+        secure = _STRICT if settings.tls_cert is not None else ()
+        self._page, self._inert = (*_PAGE, *secure), (*_INERT, *secure)
         self._allowed = allowed
         self._rates = rates
         self._in_hand = 0
@@ -166,7 +167,7 @@ class Gate:
 
     def _stamps(self, path: str, origin: str | None) -> Sequence[tuple[bytes, bytes]]:
         """Return the headers that an answer bears if it does not say otherwise."""
-        stamps = (*(_PAGE if self._doors.is_page(path) else _INERT), *self._secure)
+        stamps = self._page if self._doors.is_page(path) else self._inert
         shared = () if origin is None else self._cors.headers(origin, path)
         if not shared:
             return stamps

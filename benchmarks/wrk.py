@@ -99,7 +99,17 @@ def measure(base: str, load: Load | Mixed, *, connections: int, seconds: int, pi
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(load.script())
         script.flush()
-        argv = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, f"{base}{load.path}"]
+        argv = [
+            "wrk",
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds}s",
+            "--timeout",
+            "30s",
+            "-s",
+            script.name,
+            f"{base}{load.path}",
+        ]
         with on_cores(LOAD_CORE):
             out = subprocess.run(argv, check=True, capture_output=True, text=True).stdout
     found = re.search(r"REPORT (\S+) (\S+) (\d+)", out)

@@ -57,11 +57,10 @@ def _by_weft(weft: LiveWeft, image: str, tasks: int) -> float:
     session = requests.Session()
     document = {"executors": [{"image": image, "command": ["echo", "hello"]}]}
     began = time.perf_counter()
-    left = {session.post(f"{weft.tes}/tasks", json=document, timeout=30).json()["id"] for _ in range(tasks)}
-    while left:
-        page = session.get(f"{weft.tes}/tasks", params={"page_size": 256}, timeout=30).json()["tasks"]
-        left -= {task["id"] for task in page if task["state"] in TERMINAL}
-        time.sleep(0.01)
+    ids = [session.post(f"{weft.tes}/tasks", json=document, timeout=30).json()["id"] for _ in range(tasks)]
+    for task_id in ids:  # the oldest first, so that few questions are asked
+        while session.get(f"{weft.tes}/tasks/{task_id}", timeout=30).json()["state"] not in TERMINAL:
+            time.sleep(0.02)
     return tasks / (time.perf_counter() - began)
 
 

@@ -217,6 +217,17 @@ def test_a_worker_that_takes_over_watches_the_same_parts(hub: Hub) -> None:
     assert len(hub.store.page(Kind.TASK, Filters(), 100, None).jobs) == 3
 
 
+def test_a_whole_takes_no_share_from_its_parts(hub: Hub) -> None:
+    """An owner who may have one job running would wait for ever, if the whole were that one."""
+    hub.store.allow("alice", 1)
+    whole = hub.submit(parameters={"nodes": "cz,ee"})
+    first, second = sorted(("cz", "ee"), key=lambda node: hub.part(whole, node).state is State.QUEUED)
+    assert hub.part(whole, second).state is State.QUEUED
+    hub.end(whole, first)
+    hub.end(whole, second)
+    assert hub.job(whole).state is State.COMPLETE
+
+
 def test_one_node_alone_is_no_fan_out(hub: Hub) -> None:
     task = hub.submit()
     assert hub.backend.known() == [f"{task}-1"]

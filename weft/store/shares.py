@@ -24,6 +24,7 @@ from sqlalchemy import (
     Text,
     bindparam,
     delete,
+    exists,
     func,
     insert,
     literal_column,
@@ -73,8 +74,17 @@ def _owners(kind: Kind, *, up_to: bool) -> Select[tuple[str]]:
 _OWNERS_AFTER = {kind: Prepared(_owners(kind, up_to=False)) for kind in Kind}
 _OWNERS_UP_TO = {kind: Prepared(_owners(kind, up_to=True)) for kind in Kind}
 _QUEUE = {kind: Prepared(_queue(kind, _OWNER).limit(bindparam("most", type_=Integer))) for kind in Kind}
+_part = jobs.alias("part")
+
+
+def _is_no_whole() -> ColumnElement[bool]:
+    """Leave out a job whose parts are of its own kind: it only waits for them, and they need its owner's share."""
+    return ~exists().where(_part.c.parent == jobs.c.id, _part.c.parent.is_not(None), _part.c.kind == jobs.c.kind)
+
+
 _RUNNING = {
-    kind: Prepared(select(jobs.c.owner, func.count()).where(LEASED, _of(kind)).group_by(jobs.c.owner)) for kind in Kind
+    kind: Prepared(select(jobs.c.owner, func.count()).where(LEASED, _of(kind), _is_no_whole()).group_by(jobs.c.owner))
+    for kind in Kind
 }
 _COUNT = {
     kind: Prepared(select(func.count()).select_from(jobs).where(QUEUED, _of(kind), jobs.c.owner == _OWNER))

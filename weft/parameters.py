@@ -74,3 +74,14 @@ def _seconds(value: str) -> float | None:
     except ValueError:
         return None
     return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def engine_parameter(given: Mapping[str, str], name: str) -> str | None:
+    """Return the value of one of ``workflow_engine_parameters``, in whichever spelling it comes; None without it.
+
+    :param name: in words with dashes.
+    """
+    for spelled, value in given.items():
+        if spelled.lstrip("-").replace("_", "-") == name:
+            return value
+    return None

@@ -16,6 +16,7 @@ from weft.folders import AttemptFolder, Folders, log_path
 from weft.model import Job, Kind, Mount, Principal, Resources, Step, Submission, task_to_json
 from weft.ports import Engine, Root
 from weft.preparation import Collected, PartlyCollected, Prepared
+from weft.resumption import Resumption, resumed_run
 from weft.staging import datasets
 from weft.staging.collect import CollectFailed, collect
 from weft.staging.ferry import Ferry
@@ -145,6 +146,9 @@ class RunPreparation:
         workspace = self.folders.work(job.id)
         workspace.mkdir(parents=True, exist_ok=True)
         run = self.sources.fill(run, workspace)
+        earlier = resumed_run(run.workflow_engine_parameters)
+        if earlier is not None:
+            Resumption(self.folders).bring(earlier, job.id)
         run = replace(run, workflow_params=datasets.brought(run.workflow_params, workspace, self.stagers))
         token_file = folder.control / "token"
         self.store.revoke_tokens(job.id)

@@ -19,7 +19,10 @@ from weft.folders import Folders
 from weft.http.request import Request
 from weft.limits import Admission
 from weft.model import Attempt, Job, JsonObject, Kind, NewJob, Principal, Run, run_to_json
+from weft.parameters import engine_parameter
 from weft.ports import Engine
+from weft.resumption import PARAMETER as RESUME_FROM
+from weft.resumption import resumed_run
 from weft.staging import datasets
 from weft.staging.guard import GuardedClient
 from weft.staging.trs import Registries
@@ -27,6 +30,7 @@ from weft.states import STORED, State
 from weft.store.store import Filters, Store
 from wes_service import matching, service_info, translate
 from wes_service.attachments import Intake, Limits
+from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.forms import Fields, Readable, read_body
 from wes_service.references import CheckUrl, check_reference
 from wes_service.translate import Links
@@ -107,6 +111,8 @@ class WesApi:
             content_type = request.headers.get("content-type", "")
             fields = read_body(content_type, stream, intake, most_text=self.settings.max_body_bytes)
             run = self._understood(fields, intake.names)
+            self._check_resumption(run, request.principal)
+            self._check_destination(run)
             ruling = self.authority.admit(
                 request.principal, Kind.RUN, lambda: of_run(run), job_id=run_id, request_id=request.id
             )
@@ -172,6 +178,43 @@ class WesApi:
             except Forbidden as error:
                 message = f"workflow_params: {error.message}"
                 raise Forbidden(message, field="workflow_params", remedy=error.remedy) from error
+
+    def _check_resumption(self, run: Run, principal: Principal) -> None:
+        """Refuse to resume what the caller does not see, what still runs, or what another engine left.
+
+        :raises InvalidRequest: says which.
+        """
+        earlier_id = resumed_run(run.workflow_engine_parameters)
+        if earlier_id is None:
+            return
+        field = f"workflow_engine_parameters.{RESUME_FROM}"
+        try:
+            earlier = self.run(principal, earlier_id)
+        except (NotFound, Forbidden) as error:
+            raise InvalidRequest(
+                f"{RESUME_FROM}: {error.message}", field=field, remedy="name a run of yours"
+            ) from error
+        if not earlier.state.terminal:
+            problem = f"{RESUME_FROM}: run {earlier_id[:100]} is {earlier.state.value}"
+            raise InvalidRequest(problem, field=field, remedy="wait until it has ended, or cancel it")
+        if earlier.run.workflow_engine != run.workflow_engine:
+            problem = f"{RESUME_FROM}: run {earlier_id[:100]} was one of {earlier.run.workflow_engine}"
+            raise InvalidRequest(problem, field=field, remedy=f"name a run of {run.workflow_engine}")
+
+    def _check_destination(self, run: Run) -> None:
+        """Refuse outputs that could never be stored where the run asks for.
+
+        :raises InvalidRequest: malformed, or no scheme that is served here.
+        :raises Forbidden: not allowed by this server's settings.
+        """
+        url = engine_parameter(run.workflow_engine_parameters, OUTPUT_URL)
+        if url is None:
+            return
+        try:
+            self.check_url(url, writing=True)
+        except (InvalidRequest, Forbidden) as error:
+            field = "workflow_engine_parameters.output_url"
+            raise type(error)(error.message, field=field, remedy=error.remedy) from error
 
     # -- read --------------------------------------------------------------------------------------------------
 

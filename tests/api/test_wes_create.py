@@ -365,3 +365,30 @@ def test_attachments_are_removed_when_the_store_cannot_take_the_run(
     monkeypatch.setattr(site.store, "create", full)
     _assert_refused(site.post("/runs", files=multipart(GOOD, SNAKEFILE)), 500)
     assert site.kept() == before
+
+
+def test_only_an_ended_run_of_ones_own_and_of_the_same_engine_is_resumed(site: Site) -> None:
+    ended = site.submit()
+    site.claim(ended)
+    task = site.add_task(ended)
+    site.end(ended)
+    running = site.submit()
+    cwl = {"workflow_type": "CWL", "workflow_type_version": "v1.2"}
+    before = site.kept()
+    for earlier, form, words in (
+        (running, GOOD, "is QUEUED"),
+        ("none", GOOD, "there is no run none"),
+        (site.add_foreign_run(), GOOD, "there is no run"),
+        (task, GOOD, "there is no run"),
+        (ended, GOOD | cwl, "was one of snakemake"),
+    ):
+        parameters = json.dumps({"resume_from": earlier})
+        answer = site.post(
+            "/runs", files=multipart({**form, "workflow_engine_parameters": parameters}, {"Snakefile": b""})
+        )
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["field"] == "workflow_engine_parameters.resume_from"
+        assert words in answer.json()["msg"]
+    resumed = site.submit(workflow_engine_parameters=json.dumps({"resume_from": ended}))
+    assert site.job(resumed).run.workflow_engine_parameters == {"resume_from": ended}
+    assert resumed not in before[1]

@@ -60,5 +60,5 @@ def test_every_test_that_the_page_names_exists() -> None:
 @pytest.mark.parametrize(("title", "allowed"), [("CWL", cwl_parameters.ALLOWED), ("WDL", wdl_parameters.ALLOWED)])
 def test_every_engine_parameter_is_on_the_page(title: str, allowed: dict[str, object]) -> None:
     for name in allowed:
-        shown = {"log-level": "logLevel"}.get(name, name)
+        shown = {"log-level": "logLevel", "resume-from": "resume_from", "output-url": "output_url"}.get(name, name)
         assert f"`{shown}`" in section(title), f"the section {title} does not name {shown}"

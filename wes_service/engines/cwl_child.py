@@ -34,9 +34,11 @@ from cwltool.resolver import resolve_local
 
 from weft.errors import InvalidRequest
 from wes_service.engines.cwl_parameters import WITHOUT_EFFECT, command_line, read_parameters
-from wes_service.engines.cwl_task import remote_locations, with_fetched, with_relative_paths
+from wes_service.engines.cwl_reuse import Finished
+from wes_service.engines.cwl_task import locations, remote_locations, with_fetched, with_relative_paths
 from wes_service.engines.cwl_tes import TaskExecutor, Tasks, Tools
 from wes_service.engines.fetch import fetch
+from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
     BadRequest,
@@ -44,12 +46,14 @@ from wes_service.engines.program import (
     Place,
     Rehearsal,
     find_workflow,
+    fresh,
     interrupt,
     made,
     place_of,
     read_options,
     write_outcome,
 )
+from wes_service.engines.store import check_store, store
 from wes_service.engines.tes_client import JsonObject
 
 #: Below the run's folder: where jobs run, and where the outputs come to lie. Hidden names are not listed by WES.
@@ -75,7 +79,12 @@ def main(argv: Sequence[str]) -> int:
     outcome: JsonObject = {}
     try:
         request = read_request(json.loads(options.request.read_bytes()))
-        return run(request, place_of(options, request.parameters.get("jobs")), outcome)
+        place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
+        check_store(target, place)
+        code = run(request, place, outcome)
+        if code == 0:
+            store(target, locations(outcome), place)
+        return code
     except (BadRequest, InvalidRequest) as error:
         print(error, file=sys.stderr)
         return 1
@@ -108,13 +117,14 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
     code = _cwltool(f"{workflow}#{fragment}" if fragment else str(workflow), job, request.parameters, place, printed)
     if printed.getvalue().strip():
         outcome.update(with_relative_paths(json.loads(printed.getvalue()), str(place.work)))
-    shutil.rmtree(scratch, ignore_errors=True)
+    shutil.rmtree(scratch if code == 0 else scratch / "tmp", ignore_errors=True)
     return code
 
 
 def _cwltool(url: str, job: JsonObject, parameters: Mapping[str, Any], place: Place, printed: io.StringIO) -> int:
     """Call cwltool's own command line, with tools and an executor of our own."""
-    tasks = Tasks(place)
+    scratch = place.work / SCRATCH
+    tasks = Tasks(place, Finished(place.work, scratch / "finished"))
     loading = LoadingContext(
         {
             "construct_tool_object": Tools(tasks).make,
@@ -125,11 +135,11 @@ def _cwltool(url: str, job: JsonObject, parameters: Mapping[str, Any], place: Pl
             "debug": parameters.get("debug", False),
         }
     )
-    scratch = place.work / SCRATCH
     said = _Said(sys.stderr)
     arguments = [
         *("--no-container", "--disable-color", "--skip-schemas"),
-        *("--outdir", str(place.work / OUTPUTS)),
+        "--leave-tmpdir",
+        *("--outdir", str(fresh(place.work / OUTPUTS))),
         *("--tmpdir-prefix", str(scratch / "tmp" / "t")),
         *("--tmp-outdir-prefix", str(scratch / JOBS / "j")),
         *command_line(parameters),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wes_service.engines.parameters import (
+    OUTPUT_URL,
     Parameter,
     anything,
     choice,
@@ -14,6 +15,7 @@ from wes_service.engines.parameters import (
     parameters,
     read_by,
     texts,
+    url,
 )
 
 #: The names of cwltool's command line, https://cwltool.readthedocs.io/en/latest/cli.html, and of Toil's.
@@ -28,6 +30,8 @@ ALLOWED: Mapping[str, Parameter] = parameters(
     ("no-compute-checksum", "boolean", "false", flag),
     ("debug", "boolean", "false", flag),
     ("quiet", "boolean", "false", flag),
+    ("resume-from", "string", "", str),
+    (OUTPUT_URL, "string", "", url),
     # Taken, because clients send them by habit, and without effect: weft decides where files and tasks go.
     ("outdir", "string", "", anything),
     ("parallel", "boolean", "false", anything),

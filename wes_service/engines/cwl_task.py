@@ -78,6 +78,17 @@ def with_relative_paths(value: Any, work: str) -> Any:
     return {**kept, "location": str(path).removeprefix(f"{work}/")} if path else kept
 
 
+def locations(value: Any) -> list[str]:
+    """Return the locations of all files and folders in an output object; a folder stands for what is in it."""
+    if isinstance(value, list):
+        return [name for item in value for name in locations(item)]
+    if not isinstance(value, dict):
+        return []
+    if value.get("class") in ("File", "Directory") and "location" in value:
+        return [str(value["location"]), *locations(value.get("secondaryFiles"))]
+    return [name for item in value.values() for name in locations(item)]
+
+
 def remote_locations(value: Any) -> list[str]:
     """Return the locations of the files in a job object that are URLs of other places, in order, once each."""
     if isinstance(value, list):

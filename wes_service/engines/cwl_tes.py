@@ -28,6 +28,7 @@ from cwltool.process import eval_resource, stage_files
 from cwltool.utils import bytes2str_in_dicts
 from cwltool.workflow import default_make_tool
 
+from wes_service.engines.cwl_reuse import Finished
 from wes_service.engines.cwl_task import CannotRun, image_of, resources_of, status_of
 from wes_service.engines.program import Cancelled, Place, create_patiently, explain, failed_step
 from wes_service.engines.task_watch import TaskWatch
@@ -44,9 +45,10 @@ _LOOK_UP = 0.5
 class Tasks:
     """The run's tasks: submits them, and hands back those that ended, in the thread that asks."""
 
-    def __init__(self, place: Place) -> None:
-        """Take the place; no thread starts before there is a task."""
+    def __init__(self, place: Place, finished: Finished) -> None:
+        """Take the place and what is finished already; no thread starts before there is a task."""
         self.place = place
+        self.finished = finished
         self._over: queue.SimpleQueue[tuple[str, str] | BaseException] = queue.SimpleQueue()
         self._watch = TaskWatch(place.client, place.tags, self._over.put)
         self._running: dict[str, TaskJob] = {}
@@ -75,6 +77,13 @@ class Tasks:
         if time_limit:
             self._limits[task_id] = time_limit
         self._watch.add(task_id, lambda task, state: self._over.put((task, state)))
+
+    def reuse(self, job: TaskJob) -> None:
+        """Take ``job`` in as one that ended well, without a task."""
+        self._count += 1
+        task_id = f"{self.place.session}-reused-{self._count}"
+        self._running[task_id] = job
+        self._over.put((task_id, "COMPLETE"))
 
     def take(self) -> tuple[TaskJob, str, str]:
         """Wait for a task that ended; its job, its id and its state."""
@@ -152,13 +161,15 @@ class TaskJob(CommandLineJob):  # type: ignore[misc]
         self._tasks = tasks
         self._tool = tool
         self._context: Any = None
+        #: What the job is known by; None for one that must not be reused.
+        self._key: str | None = None
 
     def _required_env(self) -> dict[str, str]:
         """Give the variables of the CWL specification; the path to programs is the container's own."""
         return {"HOME": self.outdir, "TMPDIR": self.tmpdir}
 
     def run(self, context: Any, tmpdir_lock: object = None) -> None:
-        """Stage the inputs and send the task; the outputs are collected by ``finish``.
+        """Stage the inputs and send the task, unless it is finished; the outputs are collected by ``finish``.
 
         :raises WorkflowException: the job cannot be run at all.
         """
@@ -169,6 +180,11 @@ class TaskJob(CommandLineJob):  # type: ignore[misc]
             document = self._task()
         except CannotRun as error:
             raise UnsupportedRequirement(str(error)) from error
+        self._key = self._known_by(document)
+        if self._key is not None and self._tasks.finished.take(self._key, Path(self.outdir)):
+            log.info("[job %s] is finished already", self.name)
+            self._tasks.reuse(self)
+            return
         stage_files(self.pathmapper, ignore_writable=True, symlink=True)
         if self.generatemapper is not None:
             stage_files(self.generatemapper, ignore_writable=self.inplace_update, symlink=True)
@@ -176,6 +192,21 @@ class TaskJob(CommandLineJob):  # type: ignore[misc]
         log.info("[job %s] %s", self.name, shlex.join(document["executors"][0]["command"]))
         limit = None if self._tasks.place.time_limit_parameter else self.timelimit
         self._tasks.submit(self, document, limit)
+
+    def _known_by(self, document: JsonObject) -> str | None:
+        reuse, _ = self.get_requirement("WorkReuse")
+        if reuse is not None and reuse.get("enableReuse", True) is not True:
+            return None
+        does = {name: document[name] for name in ("executors", "outputs")}
+        places = {
+            self.outdir: "OUT",
+            self.tmpdir: "TMP",
+            self.builder.stagedir: "STAGE",
+            str(self._tasks.place.work): "WORK",
+        }
+        mappers = [mapper for mapper in (self.pathmapper, self.generatemapper) if mapper is not None]
+        entries = [entry for mapper in mappers for _, entry in mapper.items()]
+        return self._tasks.finished.key(does, entries, places)
 
     def _relink(self) -> None:
         relink_initialworkdir(self.generatemapper, self.outdir, self.outdir, inplace_update=self.inplace_update)
@@ -257,6 +288,9 @@ class TaskJob(CommandLineJob):  # type: ignore[misc]
     def finish(self, task_id: str, state: str) -> bool:
         """Collect the outputs of the ended task and tell the workflow; True if the job succeeded."""
         status, outputs = self._judge(task_id, state)
+        self._tasks.finished.learn(outputs)
+        if status == "success" and state == "COMPLETE" and self._key is not None:
+            self._tasks.finished.note(self._key, Path(self.outdir))
         log.log(logging.INFO if status == "success" else logging.WARNING, "[job %s] completed %s", self.name, status)
         if self.output_callback:
             self.output_callback(outputs, status)
@@ -319,6 +353,8 @@ class TaskExecutor(JobExecutor):  # type: ignore[misc]
                 self._finish_one()
         finally:
             self._tasks.stop()
+            if self._failed:
+                context.move_outputs = "copy"  # what finished jobs left stays, for a run that resumes this one
 
     def _begin(self, job: Any, context: Any) -> None:
         if getattr(job, "outdir", None):

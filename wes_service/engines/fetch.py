@@ -40,16 +40,23 @@ def fetch(urls: Sequence[str], place: Place, folder: Path) -> dict[str, Path]:
         )
     targets = {url: made(folder / str(index)) / _name_of(url) for index, url in enumerate(urls)}
     print(f"Fetching {', '.join(_without_query(url) for url in urls)}", file=sys.stderr)
-    document = _task(targets, place)
+    run_task(_task(targets, place), place, "fetch", "Fetching")
+    return targets
+
+
+def run_task(document: JsonObject, place: Place, key: str, what: str) -> None:
+    """Run a task of the engine's own, once a ``key``, to its end.
+
+    :raises BadRequest: TES refuses it, or it fails; the text says ``what`` failed.
+    """
     try:
-        task_id = create_patiently(place.client, document, key=f"{place.session}-fetch", say=_say)
+        task_id = create_patiently(place.client, document, key=f"{place.session}-{key}", say=_say)
         state = _wait(task_id, place)
         if state != "COMPLETE":
             logs = place.client.get(task_id).get("logs")
-            raise BadRequest(explain(f"Fetching failed: TES task {task_id} ended in {state}", _list(logs)))
+            raise BadRequest(explain(f"{what} failed: TES task {task_id} ended in {state}", _list(logs)))
     except (TesRefused, TesUnavailable) as error:
-        raise BadRequest(f"Fetching failed: {error}") from error
-    return targets
+        raise BadRequest(f"{what} failed: {error}") from error
 
 
 def _task(targets: Mapping[str, Path], place: Place) -> JsonObject:

@@ -30,6 +30,7 @@ from weft.errors import InvalidRequest
 from wes_service.engines.nextflow_parameters import WITHOUT_EFFECT, read_parameters
 from wes_service.engines.nextflow_queue import Commands, Queue
 from wes_service.engines.nextflow_task import CONFIG
+from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
     BadRequest,
@@ -42,6 +43,7 @@ from wes_service.engines.program import (
     place_of,
     write_outcome,
 )
+from wes_service.engines.store import check_store, store
 from wes_service.engines.tes_client import JsonObject
 
 #: Below the run's folder: Nextflow's cache and log, and the folders of its tasks. Hidden names are not listed by WES.
@@ -109,7 +111,14 @@ def main(argv: Sequence[str]) -> int:
     try:
         request = read_request(json.loads(options.request.read_bytes()))
         place = place_of(options, request.parameters.get("jobs"))
-        return run(request, place, Installation(program=options.program, home=options.home))
+        target = request.parameters.get(OUTPUT_URL)
+        check_store(target, place)
+        code = run(request, place, Installation(program=options.program, home=options.home))
+        if code == 0:
+            published = sorted(set(_files(work)) - before)
+            keep(work, published)
+            store(target, published, place)
+        return code
     except (BadRequest, InvalidRequest) as error:
         print(error, file=sys.stderr)
         return 1

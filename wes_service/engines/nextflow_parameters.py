@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from wes_service.engines.parameters import Parameter, anything, count, flag, parameters, read_by, texts
+from wes_service.engines.parameters import OUTPUT_URL, Parameter, anything, count, flag, parameters, read_by, texts, url
 
 
 def _name(value: Any) -> str:
@@ -34,6 +34,7 @@ ALLOWED: Mapping[str, Parameter] = parameters(
     ("entry", "string", "", _name),
     ("config", "list", "", _files),
     ("stub-run", "boolean", "false", flag),
+    (OUTPUT_URL, "string", "", url),
     # Taken, because clients send them by habit, and without effect: weft decides where files and tasks go.
     ("ansi-log", "boolean", "false", anything),
     ("executor", "string", "", anything),

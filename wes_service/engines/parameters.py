@@ -14,6 +14,8 @@ from typing import Any
 from weft.errors import InvalidRequest
 
 Reader = Callable[[Any], Any]
+#: Where the outputs of a run are to be stored; of every engine.
+OUTPUT_URL = "output-url"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +62,14 @@ def texts(value: Any) -> list[str]:
 def anything(value: Any) -> Any:
     """Take a value that has no effect."""
     return value
+
+
+def url(value: Any) -> str:
+    """Read an absolute URL."""
+    scheme, separator, rest = str(value).partition("://")
+    if not separator or not scheme or not rest:
+        raise ValueError("an absolute URL, such as s3://bucket/folder or file:///folder")
+    return str(value)
 
 
 def choice(*words: str) -> Reader:

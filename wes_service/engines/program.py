@@ -126,6 +126,13 @@ def made(folder: Path) -> Path:
     return folder
 
 
+def fresh(folder: Path) -> Path:
+    """Return a name like ``folder`` that nothing has yet: attachments or a resumed run may have been there before."""
+    while folder.exists() or folder.is_symlink():
+        folder = folder.with_name(f"{folder.name}_")
+    return folder
+
+
 def find_workflow(workflow_url: str, work: Path) -> Path:
     """Return the workflow's file; ``./Snakefile`` and ``Snakefile#fragment`` are the same as ``Snakefile``.
 

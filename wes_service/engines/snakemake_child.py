@@ -45,6 +45,7 @@ from snakemake.workflow import Workflow
 
 from weft.errors import InvalidRequest
 from wes_service.engines import snakemake_tes
+from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
     BadRequest,
@@ -59,7 +60,8 @@ from wes_service.engines.program import (
     write_outcome,
 )
 from wes_service.engines.snakemake_parameters import WITHOUT_EFFECT, read_parameters
-from wes_service.engines.snakemake_tes import ExecutorSettings, Place
+from wes_service.engines.snakemake_tes import ExecutorSettings, SnakemakePlace
+from wes_service.engines.store import check_store, store
 from wes_service.engines.tes_client import JsonObject
 
 
@@ -80,7 +82,12 @@ def main(argv: Sequence[str]) -> int:
     files: list[str] = []
     try:
         request = read_request(json.loads(options.request.read_bytes()))
-        return run(request, _place(options, request), files)
+        place, target = _place(options, request), request.parameters.get(OUTPUT_URL)
+        check_store(target, place)
+        code = run(request, place, files)
+        if code == 0:
+            store(target, files, place)
+        return code
     except (BadRequest, InvalidRequest) as error:
         print(error, file=sys.stderr)
         return 1
@@ -100,8 +107,8 @@ def read_request(document: Mapping[str, Any]) -> Request:
     )
 
 
-def _place(options: argparse.Namespace, request: Request) -> Place:
-    return Place(
+def _place(options: argparse.Namespace, request: Request) -> SnakemakePlace:
+    return SnakemakePlace(
         client=tes_client(options),
         run_id=options.run_id,
         work=Path.cwd(),
@@ -117,7 +124,7 @@ def _place(options: argparse.Namespace, request: Request) -> Place:
 # -- one workflow ----------------------------------------------------------------------------------------------------
 
 
-def run(request: Request, place: Place, files: list[str]) -> int:
+def run(request: Request, place: SnakemakePlace, files: list[str]) -> int:
     """Run the workflow; add the files of its targets to ``files``, also when it fails half way."""
     snakefile = find_workflow(request.workflow_url, place.work)
     parameters = request.parameters
@@ -156,7 +163,7 @@ def _print_problem(api: Any, error: Exception) -> None:
         print(f"{type(error).__name__}{place}:\n{words}", file=sys.stderr)
 
 
-def _open(api: Any, snakefile: Path, request: Request, place: Place) -> Any:
+def _open(api: Any, snakefile: Path, request: Request, place: SnakemakePlace) -> Any:
     parameters = request.parameters
     configfiles = [*map(Path, parameters.get("configfiles", ())), *_params_file(request.config, place.work)]
     return api.workflow(
@@ -209,7 +216,7 @@ def dag_settings(parameters: Mapping[str, Any]) -> Any:
     )
 
 
-def _execute(workflow: Any, parameters: Mapping[str, Any], place: Place) -> None:
+def _execute(workflow: Any, parameters: Mapping[str, Any], place: SnakemakePlace) -> None:
     greedy = GreedySchedulerSettings()
     workflow.dag(dag_settings=dag_settings(parameters)).execute_workflow(
         executor="weft",
@@ -262,7 +269,7 @@ def prime() -> None:
         sink = sys.stderr
         try:
             with Path(os.devnull).open("w") as sys.stderr:
-                place = Place(client=client, run_id="prime", work=work, default_image="none")
+                place = SnakemakePlace(client=client, run_id="prime", work=work, default_image="none")
                 code = run(Request(workflow_url="Snakefile"), place, [])
         finally:
             sys.stderr = sink

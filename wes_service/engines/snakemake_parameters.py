@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from wes_service.engines.parameters import Parameter, count, flag, parameters, read_by, texts
+from wes_service.engines.parameters import OUTPUT_URL, Parameter, count, flag, parameters, read_by, texts, url
 
 
 def _count_or_zero(value: Any) -> int:
@@ -89,6 +89,8 @@ ALLOWED: Mapping[str, Parameter] = parameters(
     ("notemp", "boolean", "false", flag),
     ("printshellcmds", "boolean", "false", flag),
     ("verbose", "boolean", "false", flag),
+    ("resume-from", "string", "", str),
+    (OUTPUT_URL, "string", "", url),
     # Taken, because clients send them by habit, and without effect: every job has a container of its own.
     ("use-conda", "boolean", "false", flag),
     ("use-singularity", "boolean", "false", flag),

@@ -20,7 +20,6 @@ import signal
 import sys
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -35,7 +34,7 @@ from snakemake_interface_executor_plugins.executors.real import RealExecutor
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 from snakemake_interface_executor_plugins.settings import CommonSettings, ExecMode, ExecutorSettingsBase
 
-from wes_service.engines.program import Tes, create_patiently, explain, interrupt
+from wes_service.engines.program import Place, create_patiently, explain, interrupt
 from wes_service.engines.snakemake_files import files_of
 from wes_service.engines.snakemake_job import (
     LAUNCHER,
@@ -61,39 +60,24 @@ LONGEST_ARGUMENT = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """Where the jobs of a run go."""
+class SnakemakePlace(Place):
+    """Where the jobs of a run go, and what Snakemake's own tasks need."""
 
-    client: Tes
-    run_id: str
-    #: The run's folder, the same path for the engine and its tasks.
-    work: Path
-    #: For shell rules without a container; None refuses them.
-    default_image: str | None = None
     #: An image with Python and Snakemake in it.
     weft_image: str | None = None
     #: The Python that runs Snakemake inside the task.
     python: str = "python3"
-    #: Most tasks at once.
-    jobs: int | None = None
     #: Tasks do not see the run's folder: each names the files that it needs and makes.
     apart: bool = False
-    #: Key of ``backend_parameters`` that takes a wall time in seconds, where there is one.
-    time_limit_parameter: str | None = None
     #: The engine's environment before the workflow was parsed; what the workflow changes is passed to its tasks.
     environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
-
-    @property
-    def tags(self) -> dict[str, str]:
-        """What marks the tasks of this run."""
-        return {"run": self.run_id}
 
 
 @dataclass
 class ExecutorSettings(ExecutorSettingsBase):  # type: ignore[misc]
     """What the engine hands to its executor."""
 
-    place: Place | None = None
+    place: SnakemakePlace | None = None
 
 
 def speak_plainly(record: logging.LogRecord) -> bool:
@@ -119,11 +103,11 @@ class Executor(RealExecutor):  # type: ignore[misc]
         place = self.executor_settings.place
         if place is None:
             raise ValueError("the executor weft needs a place")
-        self.place: Place = place
+        self.place: SnakemakePlace = place
         self._watch = TaskWatch(place.client, place.tags, self._crashed)
         self._slots = threading.Semaphore(place.jobs) if place.jobs is not None else None
         self._waiting: deque[Any] = deque()
-        self._session = uuid.uuid4().hex
+        self._session = place.session
 
     # -- Snakemake's side ----------------------------------------------------------------------------------------
 

@@ -34,6 +34,8 @@ from WDL.runtime import config as wdl_config
 
 from weft.errors import InvalidRequest
 from wes_service.engines.fetch import fetch, is_remote
+from wes_service.engines.launch import is_inside
+from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
     BadRequest,
@@ -41,19 +43,23 @@ from wes_service.engines.program import (
     Place,
     Rehearsal,
     find_workflow,
+    fresh,
     interrupt,
     made,
     place_of,
     read_options,
     write_outcome,
 )
+from wes_service.engines.store import check_store, store
 from wes_service.engines.tes_client import JsonObject
+from wes_service.engines.wdl_cache import move_cache
 from wes_service.engines.wdl_parameters import WITHOUT_EFFECT, read_parameters
 from wes_service.engines.wdl_tes import BACKEND, Backend, use
 
 #: Below the run's folder: where tasks run, and where the outputs come to lie. Hidden names are not listed by WES.
 SCRATCH = ".wdl"
 OUTPUTS = "results"
+CACHE = f"{SCRATCH}/calls"
 #: Tasks at once where a run sets no limit of its own: miniwdl keeps a waiting thread for each.
 TASKS = 64
 _DOCUMENT_ERRORS = (Error.SyntaxError, Error.ImportError, Error.ValidationError, Error.MultipleValidationErrors)
@@ -75,7 +81,12 @@ def main(argv: Sequence[str]) -> int:
     outcome: JsonObject = {}
     try:
         request = read_request(json.loads(options.request.read_bytes()))
-        return run(request, place_of(options, request.parameters.get("jobs")), outcome)
+        place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
+        check_store(target, place)
+        code = run(request, place, outcome)
+        if code == 0:
+            store(target, _files(outcome, place.work), place)
+        return code
     except (BadRequest, InvalidRequest) as error:
         print(error, file=sys.stderr)
         return 1
@@ -101,6 +112,10 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
     for name in sorted(WITHOUT_EFFECT & set(request.parameters)):
         print(f"engine parameter {name} has no effect: weft decides where files and tasks go", file=sys.stderr)
     scratch = made(place.work / SCRATCH)
+    if "resume-from" in request.parameters:
+        move_cache(
+            place.work / CACHE, place.work.parent.parent / request.parameters["resume-from"] / "work", place.work
+        )
     with _logging(logging.INFO if request.parameters.get("verbose") else logging.WARNING):
         try:
             executable = _load(workflow, request.parameters)
@@ -112,7 +127,8 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
             print(f"check the inputs (workflow_params): {error}", file=sys.stderr)
             return 1
         code = _run(executable, inputs, request.parameters, place, outcome)
-    shutil.rmtree(scratch, ignore_errors=True)
+    if code == 0:
+        shutil.rmtree(scratch, ignore_errors=True)
     return code
 
 
@@ -161,7 +177,7 @@ def _inputs(executable: Any, given: JsonObject, place: Place, scratch: Path) -> 
 def _run(executable: Any, inputs: Any, parameters: Mapping[str, Any], place: Place, outcome: JsonObject) -> int:
     backend = Backend(place)
     use(backend)
-    run_dir = place.work / SCRATCH / "run"
+    run_dir = place.work / SCRATCH / f"run-{place.run_id}"
     try:
         _, outputs = WDL.runtime.run(_config(parameters, place), executable, inputs, run_dir=f"{run_dir}/.")
         outcome.update(_kept(WDL.values_to_json(outputs, executable.name), run_dir / "out", place.work))
@@ -189,7 +205,7 @@ def _config(parameters: Mapping[str, Any], place: Place) -> Any:
             "file_io": {"root": str(place.work), "copy_input_files": True, "output_hardlinks": True, "chown": False},
             "task_runtime": {"cpu_max": "-1", "memory_max": "-1", "defaults": {}},
             "download_cache": {"get": False, "put": False},
-            "call_cache": {"get": False, "put": False},
+            "call_cache": {"get": True, "put": True, "dir": str(place.work / CACHE)},
         },
     )
 
@@ -206,13 +222,20 @@ def _innermost(error: BaseException) -> str:
 def _kept(outputs: JsonObject, made_in: Path, work: Path) -> JsonObject:
     """Move the outputs to where they stay, and give their paths relative to the run's folder."""
     if made_in.is_dir():
-        target = work / OUTPUTS
-        while target.exists():
-            target = target.with_name(f"{target.name}_")
+        target = fresh(work / OUTPUTS)
         made_in.rename(target)
         found: JsonObject = _replaced(outputs, f"{made_in}/", f"{target.name}/")
         return found
     return outputs
+
+
+def _files(value: Any, work: Path) -> list[str]:
+    """Return the paths in an output object that something lies at."""
+    if isinstance(value, dict):
+        return [name for item in value.values() for name in _files(item, work)]
+    if isinstance(value, list):
+        return [name for item in value for name in _files(item, work)]
+    return [value] if isinstance(value, str) and is_inside(value) and (work / value).exists() else []
 
 
 def _replaced(value: Any, before: str, after: str) -> Any:
@@ -265,7 +288,7 @@ def _rehearse(work: Path, version: str) -> int:
 
     def act() -> None:
         for name in ("stdout.txt", "stderr.txt"):
-            for folder in (work / SCRATCH / "run").glob("call-*"):
+            for folder in (work / SCRATCH).glob("run-*/call-*"):
                 (folder / name).touch()
 
     place = Place(client=Rehearsal(act), run_id="prime", work=work, default_image="none")

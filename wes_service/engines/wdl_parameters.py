@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wes_service.engines.parameters import Parameter, anything, count, flag, parameters, read_by
+from wes_service.engines.parameters import OUTPUT_URL, Parameter, anything, count, flag, parameters, read_by, url
 
 #: The names of miniwdl's command line, https://miniwdl.readthedocs.io/en/latest/runner_cli.html, and of others'.
 ALLOWED: Mapping[str, Parameter] = parameters(
@@ -14,6 +14,8 @@ ALLOWED: Mapping[str, Parameter] = parameters(
     ("no-quant-check", "boolean", "false", flag),
     ("continue-on-failure", "boolean", "false", flag),
     ("verbose", "boolean", "false", flag),
+    ("resume-from", "string", "", str),
+    (OUTPUT_URL, "string", "", url),
     # Taken, because clients send them by habit, and without effect: weft decides where files and tasks go.
     ("outdir", "string", "", anything),
     ("quiet", "boolean", "false", anything),

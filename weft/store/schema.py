@@ -31,7 +31,7 @@ from weft.model import Kind, Place
 from weft.states import DRIVEN, STORED, TERMINAL, State
 
 #: The newest file in ``migrations/versions``: a database at this revision needs no Alembic at start.
-HEAD = "0007"
+HEAD = "0006"
 
 metadata = MetaData()
 

@@ -178,6 +178,35 @@ def jobs_of(weft: LiveWeft, state: str) -> list[str]:
         store.stop()
 
 
+def test_one_task_runs_at_two_nodes_and_one_cancel_ends_both(federation: Federation) -> None:
+    hub = federation.hub
+    both = hub.wait(hub.create(task("echo", "hello", nodes="cz,ee")))
+    assert both["state"] == "COMPLETE", (both, hub.log())
+    assert both["logs"][0]["metadata"] | {"node.ee": "COMPLETE", "partial": "false"} == both["logs"][0]["metadata"]
+    running = hub.create(task("sleep", "600", nodes="cz,ee"))
+    hub.wait(running, until={"RUNNING"})
+    hub.cancel(running)
+    assert hub.wait(running)["state"] == "CANCELED"
+    for node in federation.sites.values():
+        node.assert_nothing_is_left()
+
+
+def test_what_could_never_run_is_refused_at_its_coming_in(federation: Federation) -> None:
+    unknown = requests.post(f"{federation.hub.tes}/tasks", json=task("true", nodes="cz,xx"), timeout=30)
+    assert (unknown.status_code, unknown.json()["field"]) == (400, "resources.backend_parameters.node")
+    nowhere = task("true") | {"inputs": [{"url": "dataset://cohort/x", "path": "/in/x"}]}
+    refused = requests.post(f"{federation.hub.tes}/tasks", json=nowhere, timeout=30)
+    assert refused.status_code == 400
+    assert "no node of this hub holds dataset://cohort/x" in refused.json()["detail"]
+
+
+def test_a_task_that_would_store_outputs_past_the_sites_policy_is_refused_by_the_site(federation: Federation) -> None:
+    stores = task("true", node="cz") | {"outputs": [{"url": "s3://elsewhere/x", "path": "/out/x"}]}
+    done = federation.hub.wait(federation.hub.create(stores))
+    assert done["state"] == "SYSTEM_ERROR"
+    assert "this site lets out nothing unseen (its release policy is stay)" in str(done["logs"][0]["system_logs"])
+
+
 def test_a_site_that_leaves_cancels_what_it_has_and_the_hub_gives_it_up(federation: Federation) -> None:
     hub, cz = federation.hub, federation.sites["cz"]
     task_id = hub.create(task("sleep", "1000", node="cz"))

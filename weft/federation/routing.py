@@ -101,7 +101,7 @@ def choose_node(nodes: Sequence[Candidate], ask: Ask) -> Choice:
     able, reasons = able_nodes(nodes, ask)
     ready = [node for node in able if not node.suspended and (node.healthy or len(able) == 1)]
     if not ready:
-        raise Unavailable("no node is ready: " + ", ".join(f"{node.name} {_why_not(node)}" for node in able))
+        raise Unavailable("no node is ready: " + ", ".join(f"node {node.name} {_why_not(node)}" for node in able))
     best = min(ready, key=lambda node: (node.open / node.slots, node.name))
     reasons = [*reasons, *(f"{node.name} {_why_not(node)}" for node in able if node not in ready)]
     if len(ready) > 1:

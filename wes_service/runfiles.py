@@ -14,6 +14,7 @@ from weft.model import Job, JsonObject, Principal
 from weft.store.store import Store
 from wes_service import translate
 from wes_service.api import WesApi
+from wes_service.checksums import Checksums
 from wes_service.translate import Links
 from wes_service.workfolder import WorkFolder
 
@@ -58,10 +59,18 @@ class RunFiles:
         """List the files that the ended run's outputs name, else all that lie in its work folder."""
         job = self.api.run(principal, run_id)
         files = self._named(job) or dict(islice(self._work(run_id).walk(), _LONGEST_LIST + 1))
+        paths = sorted(files)[:_LONGEST_LIST]
+        sums = self._checksums(run_id).of(paths) if job.state.terminal else {}
         listed = [
-            {"path": path, "size": size, "url": links.output(run_id, path)} for path, size in sorted(files.items())
+            {
+                "path": path,
+                "size": files[path],
+                "url": links.output(run_id, path),
+                "checksums": [{"type": "sha-256", "checksum": sums[path]}] if path in sums else [],
+            }
+            for path in paths
         ]
-        return {"outputs": listed[:_LONGEST_LIST], "truncated": len(listed) > _LONGEST_LIST}
+        return {"outputs": listed, "truncated": len(files) > _LONGEST_LIST}
 
     def output(self, principal: Principal, run_id: str, path: str) -> Served:
         """Open a file in the run's work folder.
@@ -93,6 +102,9 @@ class RunFiles:
             elif work.is_folder(path):
                 found.update(islice(work.walk(path), _LONGEST_LIST))
         return found
+
+    def _checksums(self, run_id: str) -> Checksums:
+        return Checksums(self._work(run_id), self.folders.job(run_id) / "checksums.json")
 
     def _work(self, run_id: str) -> WorkFolder:
         return WorkFolder(self.folders.work(run_id))

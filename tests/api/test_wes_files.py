@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import requests
 
 from tests.api.wes_site import Site, running_site
 from weft.model import Tail
+from wes_service import checksums
+from wes_service.workfolder import WorkFolder
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +88,13 @@ def test_all_visible_files_are_outputs_while_the_run_goes_on(site: Site, run_id:
     outputs = site.json(f"/runs/{run_id}/outputs")
     assert outputs == {
         "outputs": [
-            {"path": "Snakefile", "size": 10, "url": f"{site.wes}/runs/{run_id}/outputs/Snakefile"},
-            {"path": "results/x.txt", "size": 2, "url": f"{site.wes}/runs/{run_id}/outputs/results/x.txt"},
+            {"path": "Snakefile", "size": 10, "url": f"{site.wes}/runs/{run_id}/outputs/Snakefile", "checksums": []},
+            {
+                "path": "results/x.txt",
+                "size": 2,
+                "url": f"{site.wes}/runs/{run_id}/outputs/results/x.txt",
+                "checksums": [],
+            },
         ],
         "truncated": False,
     }
@@ -99,6 +107,12 @@ def test_the_outputs_of_an_ended_run_are_those_that_it_names(site: Site, run_id:
     site.end(run_id, outputs={"all": ["results/x.txt"], "folder": {"class": "Directory", "path": "folder"}})
     outputs = site.json(f"/runs/{run_id}/outputs")["outputs"]
     assert [item["path"] for item in outputs] == ["folder/y.txt", "results/x.txt"]
+    for item in outputs:
+        expected = hashlib.sha256(requests.get(item["url"], timeout=30).content).hexdigest()
+        assert item["checksums"] == [{"type": "sha-256", "checksum": expected}]
+    (site.folders.work(run_id) / "results/x.txt").write_bytes(b"changed")
+    changed = site.json(f"/runs/{run_id}/outputs")["outputs"][1]
+    assert changed["checksums"][0]["checksum"] == hashlib.sha256(b"changed").hexdigest()
 
 
 def test_every_listed_output_can_be_fetched(site: Site, run_id: str) -> None:
@@ -149,3 +163,17 @@ def test_nothing_outside_the_work_folder_is_served_or_listed(site: Site, run_id:
 def test_a_strange_path_is_not_found(site: Site, run_id: str, path: str) -> None:
     answer = site.get(f"/runs/{run_id}/outputs/{path}")
     assert answer.status_code in (400, 404), answer.text
+
+
+def test_much_is_not_read_for_one_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checksums, "BYTES_AT_ONCE", 3)
+    monkeypatch.setattr(checksums, "LARGEST", 5)
+    names = ["a", "b", "c", "huge"]
+    work = tmp_path / "work"
+    work.mkdir()
+    for name, body in zip(names, (b"aaaa", b"bb", b"cc", b"too large"), strict=True):
+        (work / name).write_bytes(body)
+    sums = checksums.Checksums(WorkFolder(work), tmp_path / "kept.json")
+    seen = [sorted(sums.of(names)) for _ in range(4)]
+    assert seen == [["a"], ["a", "b"], ["a", "b", "c"], ["a", "b", "c"]]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept.json", "work"]

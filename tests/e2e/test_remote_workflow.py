@@ -110,3 +110,35 @@ def test_a_workflow_of_a_tool_registry_is_run_with_all_its_files(
     missing = weft.wait_run(ids[2])
     assert missing["state"] == "SYSTEM_ERROR"
     assert f"404 at http://{registry.host}/ga4gh/trs/v2" in "".join(missing["run_log"]["system_logs"])
+
+
+WDL_MAIN = """\
+version 1.0
+import "%s" as say
+workflow w { call say.say output { File said = say.said } }
+"""
+WDL_SAY = """\
+version 1.0
+import "nested.wdl" as nested
+task say { command <<< echo hello >>> output { File said = stdout() } }
+"""
+
+
+@pytest.mark.parametrize("language", ["CWL", "WDL"])
+def test_documents_that_a_workflow_imports_by_url_are_fetched_by_weft(
+    weft: LiveWeft, web: str, tmp_path: Path, language: str
+) -> None:
+    pages = {"say.cwl": SAY, "say.wdl": WDL_SAY, "nested.wdl": "version 1.0\ntask t { command {} }\n"}
+    for name, text in pages.items():
+        (tmp_path / "pages" / name).write_text(text)
+    texts = {"CWL": MAIN.replace("tools/", f"http://{web}/"), "WDL": WDL_MAIN % f"http://{web}/say.wdl"}
+    form = {"workflow_type": language, "workflow_type_version": {"CWL": "v1.2", "WDL": "1.0"}[language]}
+    form |= {"workflow_url": "main", "workflow_params": json.dumps({"word": "hello"} if language == "CWL" else {})}
+    run = weft.wait_run(weft.submit_run(form, {"main": texts[language].encode()}))
+    assert run["state"] == "COMPLETE", run
+    refused = texts[language].replace(web, "169.254.169.254")
+    run = weft.wait_run(weft.submit_run(form, {"main": refused.encode()}))
+    assert run["state"] == "EXECUTOR_ERROR"
+    stderr = requests.get(run["run_log"]["stderr"], timeout=30).text
+    assert "Fetching failed" in stderr
+    assert "169.254.169.254" in stderr

@@ -24,6 +24,7 @@ import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,16 @@ from cwltool.context import LoadingContext
 from cwltool.loghandler import _logger, defaultStreamHandler
 from cwltool.main import main as cwltool
 from cwltool.resolver import resolve_local
+from schema_salad.exceptions import ValidationException
+from schema_salad.fetcher import DefaultFetcher
 
 from weft.errors import InvalidRequest
 from wes_service.engines.cwl_parameters import WITHOUT_EFFECT, command_line, read_parameters
 from wes_service.engines.cwl_reuse import Finished
 from wes_service.engines.cwl_task import locations, remote_locations, with_fetched, with_relative_paths
 from wes_service.engines.cwl_tes import TaskExecutor, Tasks, Tools
-from wes_service.engines.fetch import fetch
+from wes_service.engines.fetch import fetch, is_remote
+from wes_service.engines.imports import Imports
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
@@ -129,6 +133,7 @@ def _cwltool(url: str, job: JsonObject, parameters: Mapping[str, Any], place: Pl
         {
             "construct_tool_object": Tools(tasks).make,
             "resolver": resolve_local,
+            "fetcher_constructor": partial(Documents, Imports(place, scratch / "imports")),
             "skip_schemas": True,
             "strict": not parameters.get("non-strict", False),
             "relax_path_checks": parameters.get("relax-path-checks", False),
@@ -159,6 +164,38 @@ def _cwltool(url: str, job: JsonObject, parameters: Mapping[str, Any], place: Pl
     if said.node_is_missing:
         print("the workflow has JavaScript expressions, and node is not installed here", file=sys.stderr)
     return code
+
+
+class Documents(DefaultFetcher):  # type: ignore[misc]
+    """Reads the documents of a workflow; those of other places are fetched by weft."""
+
+    def __init__(self, imports: Imports, cache: Any, session: object) -> None:
+        """Take no session: nothing is fetched here."""
+        super().__init__(cache, None)
+        self._imports = imports
+
+    def fetch_text(self, url: str, content_types: list[str] | None = None) -> str:
+        """Return a document.
+
+        :raises ValidationException: it cannot be had.
+        """
+        if not is_remote(url):
+            return str(super().fetch_text(url, content_types))
+        try:
+            return self._imports.text(url)
+        except (BadRequest, UnicodeDecodeError) as error:
+            raise ValidationException(f"Error fetching {url}: {error}") from error
+
+    def check_exists(self, url: str) -> bool:
+        """Tell whether there is such a document; why not is said in the log."""
+        if not is_remote(url):
+            return bool(super().check_exists(url))
+        try:
+            self._imports.text(url)
+        except (BadRequest, UnicodeDecodeError) as error:
+            print(f"{url}: {error}", file=sys.stderr)
+            return False
+        return True
 
 
 class _Said(logging.StreamHandler[Any]):

@@ -5,6 +5,7 @@ The engine's sandbox has no network; weft's own stagers fetch, by their rules.
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import sys
 from collections.abc import Mapping, Sequence
@@ -40,7 +41,8 @@ def fetch(urls: Sequence[str], place: Place, folder: Path) -> dict[str, Path]:
         )
     targets = {url: made(folder / str(index)) / _name_of(url) for index, url in enumerate(urls)}
     print(f"Fetching {', '.join(_without_query(url) for url in urls)}", file=sys.stderr)
-    run_task(_task(targets, place), place, "fetch", "Fetching")
+    key = hashlib.sha256("\n".join(urls).encode()).hexdigest()[:16]
+    run_task(_task(targets, place), place, f"fetch-{key}", "Fetching")
     return targets
 
 

@@ -34,6 +34,7 @@ from WDL.runtime import config as wdl_config
 
 from weft.errors import InvalidRequest
 from wes_service.engines.fetch import fetch, is_remote
+from wes_service.engines.imports import Imports
 from wes_service.engines.launch import is_inside
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
@@ -118,7 +119,7 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
         )
     with _logging(logging.INFO if request.parameters.get("verbose") else logging.WARNING):
         try:
-            executable = _load(workflow, request.parameters)
+            executable = _load(workflow, request.parameters, Imports(place, scratch / "imports"))
             inputs = _inputs(executable, request.inputs, place, scratch)
         except _DOCUMENT_ERRORS as error:
             print_error(error)
@@ -146,8 +147,14 @@ def _logging(level: int) -> Iterator[None]:
         root.removeHandler(handler)
 
 
-def _load(workflow: Path, parameters: Mapping[str, Any]) -> Any:
-    document = WDL.load(str(workflow), check_quant=not parameters.get("no-quant-check", False))
+def _load(workflow: Path, parameters: Mapping[str, Any], imports: Imports) -> Any:
+    async def read(name: str, path: list[str], importer: Any) -> Any:
+        url = imports.address(name, None if importer is None else importer.pos.abspath)
+        if url is None:
+            return await WDL.read_source_default(name, path, importer)
+        return WDL.ReadSourceResult(source_text=imports.text(url), abspath=url)
+
+    document = WDL.load(str(workflow), check_quant=not parameters.get("no-quant-check", False), read_source=read)
     return runner_exe(document, parameters.get("task") or None)
 
 

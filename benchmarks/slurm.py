@@ -20,7 +20,8 @@ from executors.slurm import create
 from tests.contract.suite import Bench
 from tests.live import TERMINAL, LiveWeft
 from tests.testbeds.slurm_site import ACCOUNT, SlurmSite, private_site
-from weft.config import Settings, SlurmSettings
+from weft.config import Settings
+from weft.sections.backends import SlurmSettings
 
 PYTHON = Path("/usr/bin/python3")
 _LOOP = 'i=0; while [ $i -lt "$1" ]; do sbatch --quiet --uid="$2" --chdir=/ --output=/dev/null "$3"; i=$((i+1)); done'

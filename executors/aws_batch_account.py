@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from executors.aws_batch_client import AwsClient
-from weft.config import AwsBatchSettings
 from weft.errors import WeftError
 from weft.ports import Health
+from weft.sections.backends import AwsBatchSettings
 from weft.staging.s3_objects import Objects
 
 _PROBE = "check"

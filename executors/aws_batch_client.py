@@ -18,9 +18,9 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ProfileNotFound
 
-from weft.config import AwsBatchSettings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.model import JsonObject
+from weft.sections.backends import AwsBatchSettings
 
 DESCRIBE_MOST = 100
 #: States in which a job may still run.

@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from weft.config import AwsBatchSettings
 from weft.errors import ExecutorRefused
 from weft.model import Resources
+from weft.sections.backends import AwsBatchSettings
 
 _MIB = 1 << 20
 _GIB = 1 << 30

@@ -21,10 +21,11 @@ from typing import Any
 import orjson
 
 from executors.aws_batch_resources import Share, Size
-from weft.config import AwsBatchSettings, Settings
+from weft.config import Settings
 from weft.errors import ExecutorRefused, InvalidRequest
 from weft.folders import AttemptFolder
 from weft.model import Task
+from weft.sections.backends import AwsBatchSettings
 from weft.staging.plan import plan
 from weft.staging.stepfiles import RUN
 from weft.staging.urls import scheme_of

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from executors import command
 from executors.slurm_states import SACCT_FORMAT, SQUEUE_FORMAT, Row, rows
-from weft.config import SlurmSettings
 from weft.errors import ExecutorRefused, Unavailable, WeftError
 from weft.logs import get_logger
+from weft.sections.backends import SlurmSettings
 
 log = get_logger(__name__)
 

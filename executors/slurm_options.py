@@ -10,9 +10,9 @@ import re
 import sys
 from collections.abc import Mapping
 
-from weft.config import SlurmSettings
 from weft.errors import ExecutorRefused
 from weft.model import Resources
+from weft.sections.backends import SlurmSettings
 
 #: ``backend_parameters`` that a site may let tasks choose, and the option of sbatch that each becomes.
 CHOICES: Mapping[str, str] = {

@@ -13,9 +13,10 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import orjson
 
-from weft.config import FetchSettings, TesSettings
 from weft.errors import ExecutorRefused, InvalidRequest, Unavailable, WeftError
 from weft.model import JsonObject
+from weft.sections.backends import TesSettings
+from weft.sections.transfer import FetchSettings
 from weft.staging.addresses import place
 from weft.staging.guard import GuardedClient
 

@@ -16,7 +16,8 @@ from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from weft.config import Section, Settings
+from weft.config import Settings
+from weft.sections.section import Section
 from weft.states import DRIVEN, MOVES, TERMINAL, State
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
@@ -24,7 +25,7 @@ DOCS = Path(__file__).resolve().parent.parent / "docs"
 SETTINGS_HEAD = """\
 # Settings
 
-<!-- Made of weft/config.py by `make docs`. -->
+<!-- Made of weft/config.py and weft/sections by `make docs`. -->
 
 A setting is given by a flag of `weft serve`, else by the environment, else by `weft.toml` in the folder that weft is
 started in (or the file that `WEFT_CONFIG` names). Unknown keys stop the start. `weft check` prints what is in force.

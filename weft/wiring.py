@@ -5,11 +5,9 @@ The only file that picks concrete classes.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -18,15 +16,16 @@ import weft.federation.app
 import wes_service.app
 from tes_service.api import TesApi
 from weft.audit import place
-from weft.auth.access import open_access, reach_issuers
-from weft.auth.policy.in_force import PolicyFile, load
+from weft.auth.access import open_access
+from weft.auth.policy.in_force import PolicyFile
 from weft.authority import OPEN, Authority
+from weft.backends import ENGINE, choose_executor, engines, executor_named
 from weft.callbacks.sender import Sender
 from weft.callbacks.signature import REMEDY, key_of
 from weft.clock import new_id, system_clock
-from weft.config import Settings, settings_file
+from weft.config import Settings
 from weft.dispatch import Means
-from weft.errors import InvalidRequest, Unavailable, WeftError
+from weft.errors import InvalidRequest
 from weft.feasibility import Anything, Feasibility
 from weft.federation import site
 from weft.federation.agent import Agent, Service
@@ -43,8 +42,7 @@ from weft.http.api import build_app
 from weft.http.request import Request
 from weft.limits import Admission, site_limits
 from weft.model import JsonObject, Kind, Principal
-from weft.plugins import Broken, Plugins
-from weft.ports import Capabilities, Engine, Executor, Health, UsesStore
+from weft.ports import UsesStore
 from weft.preparation import Preparation
 from weft.prepare import HandedOver, RunPreparation, TaskPreparation
 from weft.presence import Presence
@@ -53,7 +51,6 @@ from weft.staging.ferry import Ferry
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import installed
 from weft.staging.trs import Registries
-from weft.store.dialect import masked
 from weft.store.store import Store
 from weft.worker import Worker, thread_pool
 from weft.workspace import Sources
@@ -65,7 +62,6 @@ __all__ = [
     "Kind",
     "Store",
     "Worker",
-    "describe",
     "make_app",
     "make_sender",
     "make_worker",
@@ -74,12 +70,8 @@ __all__ = [
     "refuse_open_door",
 ]
 
-#: What ``executor = "auto"`` tries, in this order: the first that is usable.
-AUTO = ("docker", "process")
 #: Longest time to connect to a receiver of callbacks, and its longest silence.
 _CALLBACK_SECONDS = 10.0
-#: The executor that runs workflow engines.
-ENGINE = "engine"
 #: The executor that makes a weft a hub.
 HUB = "node"
 #: Jobs of a hub that a site makes at once, so that they share a commit.
@@ -91,7 +83,7 @@ def refuse_open_door(settings: Settings) -> None:
 
     :raises InvalidRequest: says what to do.
     """
-    if settings.auth.mode != "off" or settings.allow_unauthenticated or _is_loopback(settings.host):
+    if settings.auth.mode != "off" or settings.allow_unauthenticated or settings.on_loopback:
         return
     raise InvalidRequest(
         f"weft would listen on {settings.host} and let anybody run programs here, because no login is configured",
@@ -99,13 +91,6 @@ def refuse_open_door(settings: Settings) -> None:
         remedy="listen on 127.0.0.1, or set auth.login (docs/security.md), or say allow_unauthenticated = true if "
         "only trusted people reach this port",
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def open_store(settings: Settings) -> Store:
@@ -251,7 +236,7 @@ def make_worker(settings: Settings, store: Store, authority: Authority = OPEN) -
     tasks = choose_executor(settings)
     if isinstance(tasks, UsesStore):
         tasks.attach(store)
-    runs = tasks if tasks.capabilities.runs else _executor(ENGINE, settings)
+    runs = tasks if tasks.capabilities.runs else executor_named(ENGINE, settings)
     folders = Folders(settings.data)
     stagers = installed(settings)
     preparations: dict[Kind, Preparation] = {
@@ -334,149 +319,3 @@ def make_sender(settings: Settings, store: Store) -> Sender:
             )
         key_of(secret)
     return Sender(outbox=store, client=client, clock=system_clock, site_secret=secret)
-
-
-def choose_executor(settings: Settings) -> Executor:
-    """Return the executor for tasks: the one that is named, or the first usable one.
-
-    A named executor is never replaced by another: if its backend is down, jobs wait for it.
-
-    :raises InvalidRequest: there is none of this name.
-    :raises Unavailable: ``auto``, and none is usable.
-    """
-    if settings.executor == ENGINE:
-        others = ", ".join(("auto", *_task_executors()))
-        raise InvalidRequest(
-            "executor engine runs workflow engines, no tasks", field="executor", remedy=f"one of: {others}"
-        )
-    if settings.executor != "auto":
-        return _executor(settings.executor, settings)
-    said = []
-    for name in AUTO:
-        try:
-            executor = _executor(name, settings)
-            health = executor.check()
-        except WeftError as error:
-            said.append(f"{name}: {error.message}")
-            continue
-        if health.usable:
-            return executor
-        said.append(f"{name}: {health.detail}")
-    raise Unavailable("no executor is usable here: " + "; ".join(said))
-
-
-def _task_executors() -> list[str]:
-    return [name for name in Plugins("weft.executors").names if name != ENGINE]
-
-
-def _executor(name: str, settings: Settings) -> Executor:
-    executor: Executor = Plugins("weft.executors").load(name)(settings)
-    return executor
-
-
-def engines(settings: Settings, capabilities: Capabilities | None = None) -> Mapping[str, Engine]:
-    """Return the engines that can run here, by name.
-
-    :param capabilities: of the executor that their tasks go to; only a worker knows it.
-    """
-    found, _ = _look_for_engines(settings, capabilities)
-    return {engine.info.name: engine for engine in found}
-
-
-def _look_for_engines(settings: Settings, capabilities: Capabilities | None) -> tuple[list[Engine], list[Broken]]:
-    """Return the engines that are installed, and those that are not, each with what is missing."""
-    plugins = Plugins("weft.engines")
-    found, missing = [], list(plugins.broken())
-    for name in sorted(set(plugins.names) - {item.name for item in missing}):
-        try:
-            found.append(plugins.load(name)(settings, capabilities))
-        except ModuleNotFoundError as error:
-            missing.append(Broken(name, error))
-    return found, missing
-
-
-def describe(settings: Settings) -> Iterator[str]:
-    """Say what is in force, what is reachable, and what to do about what is not, a line at a time."""
-    yield f"settings file: {settings_file() or 'none'}"
-    database = settings.database and masked(settings.database)
-    yield from _settings_lines("", settings.model_dump() | {"database": database})
-    yield ""
-    for name in _task_executors():
-        yield _health_line(f"executor {name}", _executor_health(name, settings))
-    yield f"  tasks go to: {_chosen(settings)}"
-    yield _health_line("sandbox of workflow engines", _executor_health(ENGINE, settings))
-    found, missing = _look_for_engines(settings, None)
-    for broken in missing:
-        yield _health_line(f"engine {broken.name}", _broken_health(broken))
-    for engine in found:
-        types = ", ".join(f"{name} {'/'.join(versions)}" for name, versions in engine.info.workflow_types.items())
-        yield f"[ok]   engine {engine.info.name} {engine.info.version}: {types}"
-    yield from login_lines(settings)
-    yield _policy_line(settings)
-    yield _audit_line(settings)
-    yield f"[ok]   URLs: {', '.join(installed(settings).schemes)}"
-    if not settings.file_roots:
-        yield "[note] file:// URLs: none is allowed; name folders with --file-root"
-
-
-def login_lines(settings: Settings) -> Iterator[str]:
-    """Say who must log in and how, and whether the issuers can be reached."""
-    if settings.auth.mode == "off":
-        yield "[note] login: off, whoever reaches the port is the same person"
-        return
-    yield f"[ok]   login: {settings.auth.mode}"
-    for issuer, problem in reach_issuers(settings.auth, settings.fetch, system_clock):
-        yield f"[no]   issuer {issuer}: {problem}" if problem else f"[ok]   issuer {issuer}: its keys are there"
-    secure = settings.tls_cert is not None or (settings.base_url or "").startswith("https://")
-    if not (secure or _is_loopback(settings.host)):
-        yield "[note] tokens travel unencrypted: use --tls-cert, or a proxy with TLS and --base-url https://…"
-
-
-def _policy_line(settings: Settings) -> str:
-    if settings.policy is None:
-        return "[note] policy: none, every job is its owner's alone"
-    try:
-        policy = load(settings.policy)
-    except WeftError as error:
-        return f"[no]   policy: {error.field}: {error.message}"
-    counted = f"{len(policy.members)} projects, {len(policy.datasets)} datasets"
-    return f"[ok]   policy: {settings.policy}, version {policy.version}, {counted}"
-
-
-def _audit_line(settings: Settings) -> str:
-    if not place.is_kept(settings):
-        return "[note] audit record: off"
-    return f"[ok]   audit record: {masked(place.database(settings))}, checkpoints in {place.folder(settings)}"
-
-
-def _settings_lines(prefix: str, values: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, dict):
-            yield from _settings_lines(f"{prefix}{name}.", value)
-        else:
-            yield f"  {prefix}{name} = {'not set' if value is None else value}"
-
-
-def _executor_health(name: str, settings: Settings) -> Health:
-    try:
-        return _executor(name, settings).check()
-    except WeftError as error:
-        return Health(usable=False, detail=error.message, remedy=error.remedy)
-
-
-def _broken_health(broken: Broken) -> Health:
-    return Health(usable=False, detail=str(broken.error), remedy=f"install the extra weft[{broken.name}]")
-
-
-def _health_line(what: str, health: Health) -> str:
-    detail = " ".join(health.detail.split())
-    if health.usable:
-        return f"[ok]   {what}: {detail}"
-    return f"[no]   {what}: {detail}" + (f"\n         {health.remedy}" if health.remedy else "")
-
-
-def _chosen(settings: Settings) -> str:
-    try:
-        return choose_executor(settings).capabilities.name
-    except WeftError as error:
-        return f"none ({error.message})"

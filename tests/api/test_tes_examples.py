@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from tests.api.conftest import Site, assert_error, open_site
 from tests.unit.spec_compare import SHARED
-from weft.config import FetchSettings, Settings
+from weft.config import Settings
+from weft.sections.transfer import FetchSettings
 
 TASKS = "/v1/tasks"
 EXAMPLES = {

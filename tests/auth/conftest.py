@@ -15,10 +15,12 @@ from starlette.testclient import TestClient
 from tests.auth.provider import AUDIENCE, Provider
 from weft.auth.access import Access, open_access
 from weft.clock import system_clock
-from weft.config import AuthSettings, FetchSettings, Settings
+from weft.config import Settings
 from weft.http.api import Service, build_app
 from weft.http.request import Request
 from weft.model import Principal
+from weft.sections.login import AuthSettings
+from weft.sections.transfer import FetchSettings
 from weft.store.store import Store
 from weft.wiring import make_app
 

@@ -21,8 +21,9 @@ from tests.api.conftest import assert_error
 from tests.auth.conftest import LoginSite, OpenSite, basic, bearer
 from tests.auth.provider import AUDIENCE, Provider
 from tests.live import LiveWeft
+from weft.checkup import login_lines
 from weft.config import Settings
-from weft.wiring import login_lines, refuse_open_door
+from weft.wiring import refuse_open_door
 
 START = Callable[..., LiveWeft]
 

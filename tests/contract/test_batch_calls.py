@@ -11,10 +11,12 @@ import pytest
 from executors.aws_batch import AwsBatchExecutor
 from tests.contract.suite import Bench, PortContract, exit_codes
 from tests.fake_batch import FakeAccount, FakeClient, FakeObjects
-from weft.config import AwsBatchSettings, FetchSettings, S3Settings, Settings
+from weft.config import Settings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.model import Input, Output, Resources, Step, Submission, Task, task_to_json
 from weft.ports import Phase
+from weft.sections.backends import AwsBatchSettings
+from weft.sections.transfer import FetchSettings, S3Settings
 
 
 class HandedOverBench(Bench):

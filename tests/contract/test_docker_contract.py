@@ -8,8 +8,9 @@ import pytest
 
 from executors.docker import create
 from tests.contract.suite import MAX_LOG_BYTES, ExecutorContract
-from weft.config import DockerSettings, Settings
+from weft.config import Settings
 from weft.ports import Executor
+from weft.sections.backends import DockerSettings
 
 pytestmark = pytest.mark.docker
 

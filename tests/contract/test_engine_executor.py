@@ -18,11 +18,12 @@ from executors import engine
 from executors.engine import create
 from tests.contract.suite import PATIENCE, Bench, PortContract, Watched, exit_codes, grows, wait_for
 from tests.engines.fake_tes import FakeTes
-from weft.config import EngineSettings, Settings
+from weft.config import Settings
 from weft.errors import ExecutorRefused
 from weft.folders import Folders
 from weft.model import Kind, Mount, Run, Step, Submission
 from weft.ports import Executor, Phase
+from weft.sections.backends import EngineSettings
 from wes_service.engines.snakemake import HOST_IMAGE, SnakemakeEngine
 
 ECHO = "rule a:\n    output: 'x'\n    shell: 'echo made > {output}'\n"

@@ -16,11 +16,12 @@ import pytest
 from executors import supervisor
 from executors.process import WALK_ALL_EVERY, create, supervisor_argv
 from tests.contract.suite import MAX_LOG_BYTES, PATIENCE, Bench, ExecutorContract, Watched, exit_codes, grows, wait_for
-from weft.config import ProcessSettings, Settings
+from weft.config import Settings
 from weft.errors import ExecutorRefused
 from weft.folders import Folders
 from weft.model import Resources
 from weft.ports import Executor, Phase
+from weft.sections.backends import ProcessSettings
 
 BEAT = "while :; do echo x >> /vol/beat; sleep 0.05; done"
 

@@ -12,8 +12,9 @@ import pytest
 from executors.slurm import create
 from tests.contract.suite import MAX_LOG_BYTES, Bench, ExecutorContract
 from tests.testbeds import slurm_site
-from weft.config import Settings, SlurmSettings
+from weft.config import Settings
 from weft.ports import Executor
+from weft.sections.backends import SlurmSettings
 
 
 @pytest.fixture(scope="module")

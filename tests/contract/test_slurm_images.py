@@ -13,9 +13,10 @@ from executors.slurm import create
 from tests.contract.suite import MAX_LOG_BYTES, Bench, Watched, exit_codes
 from tests.testbeds import docker_engine, slurm_site
 from tests.testbeds.slurm_site import SlurmSite
-from weft.config import Settings, SlurmSettings
+from weft.config import Settings
 from weft.errors import ExecutorRefused
 from weft.model import Mount
+from weft.sections.backends import SlurmSettings
 
 
 @pytest.fixture(scope="module")

@@ -17,10 +17,11 @@ from executors.slurm_files import JobFiles
 from tests.contract.suite import PATIENCE, Bench, Watched, exit_codes, grows, wait_for
 from tests.testbeds import slurm_site
 from tests.testbeds.slurm_site import SlurmSite
-from weft.config import Settings, SlurmSettings
+from weft.config import Settings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.model import Handle, Resources, Submission
 from weft.ports import Phase
+from weft.sections.backends import SlurmSettings
 
 BEAT = "while :; do echo x >> /vol/beat; sleep 0.05; done"
 WAIT = "while [ ! -e /vol/go ]; do sleep 0.05; done"

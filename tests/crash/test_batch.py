@@ -14,11 +14,12 @@ from executors.aws_batch import AwsBatchExecutor
 from tests.builders import a_new_job, a_step, a_task
 from tests.crash.world import LEASE_SECONDS, Death, Inline, Life, Mortal, World
 from tests.fake_batch import FakeAccount, FakeClient, FakeObjects
-from weft.config import AwsBatchSettings, Settings
+from weft.config import Settings
 from weft.dispatch import Means
 from weft.folders import Folders
 from weft.model import Kind
 from weft.prepare import HandedOver
+from weft.sections.backends import AwsBatchSettings
 from weft.staging.ferry import Ferry
 from weft.staging.stagers import installed
 from weft.states import State

@@ -17,12 +17,13 @@ from typing import Any
 from executors.scripted import ScriptedBackend, ScriptedExecutor
 from tests.builders import NOW
 from tests.crash.promise import ends_of
-from weft.config import FetchSettings, Settings
+from weft.config import Settings
 from weft.dispatch import Means
 from weft.folders import Folders
 from weft.model import Job, Kind, Submission
 from weft.prepare import TaskPreparation
 from weft.rescue import Sweeper
+from weft.sections.transfer import FetchSettings
 from weft.staging.stagers import installed
 from weft.states import TERMINAL, State
 from weft.store.store import Filters, Store

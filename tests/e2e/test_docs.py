@@ -18,7 +18,8 @@ from tests.live import LiveWeft
 from weft.client.watch import EXIT_CODES
 from weft.commands.run import run
 from weft.commands.task import task
-from weft.config import Section, Settings
+from weft.config import Settings
+from weft.sections.section import Section
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]

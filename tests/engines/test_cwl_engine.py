@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from weft.config import EngineSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest
 from weft.model import Run
 from weft.ports import Capabilities
+from weft.sections.backends import EngineSettings
 from wes_service.engines.cwl import CHILD, CwlEngine, create
 from wes_service.engines.cwl_parameters import ALLOWED, command_line, read_parameters
 from wes_service.engines.cwl_task import (

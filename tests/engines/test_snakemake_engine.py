@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 
 from tests.engines.fake_tes import FakeTes
-from weft.config import EngineSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest
 from weft.model import Run
 from weft.ports import Capabilities
+from weft.sections.backends import EngineSettings
 from wes_service.engines.program import explain
 from wes_service.engines.snakemake import CHILD, SnakemakeEngine, create
 from wes_service.engines.snakemake_job import LAUNCHER

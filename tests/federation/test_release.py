@@ -13,7 +13,6 @@ from click.testing import CliRunner
 
 from tests.builders import NOW, a_job, a_run
 from weft.cli import main
-from weft.config import ReleaseSettings
 from weft.errors import Conflict, Forbidden, InvalidRequest, TooLarge, Unavailable
 from weft.federation import inbox
 from weft.federation.ledger import Ledgers
@@ -21,6 +20,7 @@ from weft.federation.outbox import Outbox
 from weft.federation.release import Decision, judge
 from weft.folders import Folders
 from weft.model import Job, JsonObject, Kind
+from weft.sections.service import ReleaseSettings
 from weft.states import State
 
 REPORT: JsonObject = {"stage": "ended", "phase": "ENDED", "messages": ["done"]}

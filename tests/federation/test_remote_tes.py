@@ -13,10 +13,11 @@ from executors.tes import TesExecutor, create
 from tests.contract.suite import Bench, PortContract, Watched, exit_codes
 from tests.federation.old_tes import OldTes
 from tests.live import LiveWeft
-from weft.config import Settings, TesSettings
+from weft.config import Settings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.model import Input, Output, Step, StoredOutput, Submission, Task, task_to_json
 from weft.ports import Executor, Phase
+from weft.sections.backends import TesSettings
 
 
 class TaskBench(Bench):

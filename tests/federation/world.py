@@ -24,7 +24,7 @@ from tests.builders import NOW, a_new_job, a_step, a_task
 from tests.crash.promise import ends_of
 from tests.crash.world import LEASE_SECONDS, Inline, Life, Mortal, World
 from weft.clock import new_id
-from weft.config import HubSettings, Settings
+from weft.config import Settings
 from weft.dispatch import Means
 from weft.errors import Unavailable, WeftError
 from weft.federation.agent import Agent
@@ -38,6 +38,7 @@ from weft.model import JsonObject, Kind, Principal
 from weft.ports import Capabilities
 from weft.prepare import HandedOver
 from weft.rescue import Sweeper
+from weft.sections.service import HubSettings
 from weft.states import State
 from weft.store import assignments, claims, nodes
 from weft.store.nodes import Node, Standing

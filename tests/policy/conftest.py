@@ -20,6 +20,7 @@ from weft.audit import place
 from weft.auth.access import Access
 from weft.auth.policy.in_force import PolicyFile
 from weft.authority import Authority
+from weft.backends import engines
 from weft.clock import new_id
 from weft.config import Settings
 from weft.http import audit
@@ -28,7 +29,6 @@ from weft.limits import Admission, site_limits
 from weft.model import Kind, Principal
 from weft.staging.stagers import installed
 from weft.store.store import Filters, Store
-from weft.wiring import engines
 from wes_service.api import WesApi
 
 TES, WES = "/ga4gh/tes/v1", "/ga4gh/wes/v1"

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from weft.config import FetchSettings, S3Settings, Settings
+from weft.config import Settings
 from weft.folders import AttemptFolder
 from weft.ports import Root
+from weft.sections.transfer import FetchSettings, S3Settings
 from weft.staging.file import FileStager
 from weft.staging.guard import GuardedClient
 from weft.staging.http import HttpStager

@@ -16,10 +16,10 @@ from tests.staging.conftest import Web, a_fetch
 from tests.staging.drs_server import BASE, DrsSite
 from tests.staging.test_s3 import bucket  # noqa: F401  # a fixture
 from tests.unit.spec_compare import SHARED
-from weft.config import DrsSettings, S3Settings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, Unavailable
 from weft.folders import AttemptFolder
 from weft.model import FileType, Input
+from weft.sections.transfer import DrsSettings, S3Settings
 from weft.staging.drs import DrsStager
 from weft.staging.guard import GuardedClient
 from weft.staging.s3 import S3Stager

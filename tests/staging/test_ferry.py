@@ -10,12 +10,13 @@ import boto3
 import pytest
 
 from tests.builders import a_job, a_step, a_task
-from weft.config import S3Settings, Settings
+from weft.config import Settings
 from weft.errors import StagingFailed
 from weft.folders import Folders
 from weft.model import FileType, Input, Kind, Output, Task, task_from_json
 from weft.preparation import PartlyCollected
 from weft.prepare import HandedOver
+from weft.sections.transfer import S3Settings
 from weft.staging.ferry import Ferry
 from weft.staging.stagers import installed
 

@@ -15,10 +15,10 @@ from tests.builders import a_step, a_task
 from tests.staging.conftest import a_fetch
 from tests.staging.ftp_server import FtpSite
 from tests.testbeds.certificates import certificate
-from weft.config import FetchSettings, FtpLogin, FtpSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge, Unavailable
 from weft.folders import AttemptFolder
 from weft.model import FileType, Input, Output
+from weft.sections.transfer import FetchSettings, FtpLogin, FtpSettings
 from weft.staging.collect import collect
 from weft.staging.ftp import FtpStager
 from weft.staging.stagers import Stagers

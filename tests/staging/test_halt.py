@@ -11,10 +11,10 @@ import pytest
 from tests.builders import a_task
 from tests.staging.conftest import Handler, Web, a_fetch
 from tests.staging.ftp_server import FtpSite
-from weft.config import FtpSettings
 from weft.errors import StagingFailed
 from weft.folders import AttemptFolder
 from weft.model import Input, Task
+from weft.sections.transfer import FtpSettings
 from weft.staging import halt
 from weft.staging.file import FileStager
 from weft.staging.ftp import FtpStager

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.testbeds.certificates import certificate
-from weft.config import FetchSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, TooLarge, Unavailable
+from weft.sections.transfer import FetchSettings
 from weft.staging.guard import GuardedClient
 from weft.staging.http import HttpStager
 

@@ -13,8 +13,9 @@ import botocore.client
 import pytest
 
 from tests.builders import a_step, a_task
-from weft.config import S3Settings, Settings
+from weft.config import Settings
 from weft.model import FileType, Input, Output, Task
+from weft.sections.transfer import S3Settings
 from weft.staging import inside
 from weft.staging.handover import OUTCOME, PLAN, JobPlan, Outcome, read_outcome, write_plan
 from weft.staging.inside import FAILED, TAKEN, Places, stage_in, stage_out

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from weft.config import FsspecSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed
 from weft.model import FileType
+from weft.sections.transfer import FsspecSettings
 from weft.staging.other import OtherStager
 from weft.staging.stagers import installed
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from tests.staging.conftest import Web, a_fetch
-from weft.config import S3Settings, Settings, StorageProfile
+from weft.config import Settings
 from weft.errors import StagingFailed
+from weft.sections.transfer import S3Settings, StorageProfile
 from weft.staging.profiles import covers
 from weft.staging.stagers import installed
 

@@ -10,10 +10,11 @@ import boto3
 import pytest
 from pydantic import SecretStr
 
-from weft.config import S3Place, S3Settings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed, Unavailable
 from weft.folders import AttemptFolder, host_path
 from weft.model import FileType, Input, Output, Step, Task
+from weft.sections.transfer import S3Place, S3Settings
 from weft.staging.collect import collect
 from weft.staging.s3 import S3Stager, create
 from weft.staging.stagers import Stagers

@@ -10,8 +10,8 @@ from pydantic import SecretStr
 
 from tests.staging.conftest import Web, a_fetch
 from tests.staging.trs_server import API, TrsSite, wrapped
-from weft.config import TrsSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed
+from weft.sections.transfer import TrsSettings
 from weft.staging.guard import GuardedClient
 from weft.staging.trs import Registries
 

@@ -19,7 +19,8 @@ import boto3
 from pydantic import SecretStr
 
 from tests.testbeds.staging_image import add_staging_image
-from weft.config import AwsBatchSettings, S3Settings
+from weft.sections.backends import AwsBatchSettings
+from weft.sections.transfer import S3Settings
 
 REGION, ACCOUNT = "eu-central-1", "123456789012"
 BUCKET = "weft-test"

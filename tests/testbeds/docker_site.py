@@ -14,10 +14,11 @@ import docker
 
 from executors.docker import DockerExecutor, create
 from executors.docker_containers import container_name, owner_of
-from weft.config import DockerSettings, Settings
+from weft.config import Settings
 from weft.folders import AttemptFolder
 from weft.model import Handle, Kind, Mount, Step, Submission
 from weft.ports import Observation, Phase
+from weft.sections.backends import DockerSettings
 
 UID = 600_100_007
 WITHIN = 60.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from executors.aws_batch_resources import size
-from weft.config import AwsBatchSettings
 from weft.errors import ExecutorRefused
 from weft.model import Resources
+from weft.sections.backends import AwsBatchSettings
 
 FARGATE = AwsBatchSettings()
 EC2 = AwsBatchSettings(platform="EC2", max_gpus=2)

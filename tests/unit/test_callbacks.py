@@ -16,9 +16,10 @@ from tests.testbeds.receiver import Receiver
 from weft.callbacks.asked import Callbacks
 from weft.callbacks.sender import FIRST_PAUSE, LASTS, LONGEST_PAUSE, Sender
 from weft.callbacks.signature import signed
-from weft.config import CallbackSettings, FetchSettings
 from weft.errors import InvalidRequest
 from weft.model import Callback, Delivery, Kind, Place, Principal
+from weft.sections.service import CallbackSettings
+from weft.sections.transfer import FetchSettings
 from weft.staging.guard import GuardedClient
 from weft.states import State
 

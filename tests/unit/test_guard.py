@@ -10,8 +10,8 @@ import pytest
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError
 
-from weft.config import FetchSettings
 from weft.errors import Forbidden, InvalidRequest, StagingFailed, Unavailable, WeftError
+from weft.sections.transfer import FetchSettings
 from weft.staging.addresses import is_public, place
 from weft.staging.guard import GuardedClient
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from weft.config import EngineSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest
+from weft.sections.backends import EngineSettings
 from wes_service.engines.nextflow import create, version_of
 from wes_service.engines.nextflow_parameters import read_parameters
 from wes_service.engines.nextflow_task import CannotRun, bytes_of, options_of, seconds_of, task_of

@@ -15,11 +15,12 @@ from executors.slurm import SlurmExecutor, create
 from executors.slurm_client import Queue, SlurmClient
 from executors.slurm_states import Row
 from tests.testbeds import slurm_site
-from weft.config import Settings, SlurmSettings
+from weft.config import Settings
 from weft.errors import ExecutorRefused, Unavailable
 from weft.folders import Folders
 from weft.model import Handle, Kind, Step, Submission
 from weft.ports import Phase
+from weft.sections.backends import SlurmSettings
 
 StandIn = Callable[[str, str], None]
 

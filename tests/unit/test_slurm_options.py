@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from executors.slurm_options import known_parameters, limits, minutes_of, options
-from weft.config import SlurmSettings
 from weft.errors import ExecutorRefused
 from weft.model import Resources
+from weft.sections.backends import SlurmSettings
 
 
 def made(settings: SlurmSettings | None = None, /, **asked: Any) -> list[str]:

@@ -26,9 +26,10 @@ from weft.auth.people import People
 from weft.auth.remembered import Remembered
 from weft.auth.tokens import Tokens
 from weft.clock import Clock
-from weft.config import AuthSettings, FetchSettings
 from weft.errors import Unauthenticated, Unavailable
 from weft.model import Principal
+from weft.sections.login import AuthSettings
+from weft.sections.transfer import FetchSettings
 from weft.staging.guard import GuardedClient
 
 ANONYMOUS = Principal(issuer="local", subject="anonymous")

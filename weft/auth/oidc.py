@@ -20,9 +20,9 @@ from weft.auth import signed
 from weft.auth.documents import Documents, KeySets
 from weft.auth.passports import ALGORITHMS
 from weft.clock import Clock
-from weft.config import IssuerSettings
 from weft.errors import InvalidToken, Unavailable, WeftError
 from weft.model import Principal
+from weft.sections.login import IssuerSettings
 from weft.staging.guard import Reply
 
 PASSPORT_SCOPE = PASSPORT_CLAIM = "ga4gh_passport_v1"

@@ -15,10 +15,10 @@ from weft.auth import claims as required
 from weft.auth import signed
 from weft.auth.documents import KeySets
 from weft.clock import Clock
-from weft.config import VisaIssuerSettings
 from weft.errors import Forbidden, InvalidToken
 from weft.logs import get_logger
 from weft.model import Visa
+from weft.sections.login import VisaIssuerSettings
 
 log = get_logger(__name__)
 

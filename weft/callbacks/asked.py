@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from weft.callbacks.signature import REMEDY, key_of
-from weft.config import CallbackSettings
 from weft.errors import Forbidden, InvalidRequest
 from weft.model import Callback, Place, Principal
+from weft.sections.service import CallbackSettings
 
 URL = "Weft-Callback"
 SECRET = "Weft-Callback-Secret"  # noqa: S105  # the header's name

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 from pydantic import ValidationError
 
-from weft import logs, serving, wiring
+from weft import checkup, logs, serving, wiring
 from weft.config import Settings, load, settings_file
 from weft.errors import WeftError
 
@@ -107,7 +107,7 @@ def work(**flags: Any) -> None:
 def check(**flags: Any) -> None:
     """Print the settings in force, what is reachable, and what to do about what is not."""
     settings = _settings(flags)
-    for line in wiring.describe(settings):
+    for line in checkup.describe(settings):
         click.echo(line)
 
 

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from weft.clock import Clock
-from weft.config import ReleaseSettings
 from weft.errors import Conflict, Forbidden, InvalidRequest, NotFound, TooLarge
 from weft.federation.ledger import Item, Ledger, Ledgers
 from weft.federation.release import Decision, judge
 from weft.folders import Folders
 from weft.model import Job, JsonObject, Kind
 from weft.paths import LeadsOut, Tree
+from weft.sections.service import ReleaseSettings
 from weft.states import State
 
 #: Sends one signed request to the hub.

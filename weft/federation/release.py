@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from weft.config import ReleaseSettings
+from weft.sections.service import ReleaseSettings
 
 _TABLES = {".tsv": "\t", ".csv": ","}
 _LONGEST_CELL = 1 << 20

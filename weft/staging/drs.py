@@ -18,10 +18,11 @@ from urllib.parse import quote, unquote, urlsplit
 
 import orjson
 
-from weft.config import DrsSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed, Unavailable, WeftError
 from weft.model import FileType, JsonObject
 from weft.ports import Entry, Stager
+from weft.sections.transfer import DrsSettings
 from weft.staging.checksums import check_file
 from weft.staging.guard import GuardedClient
 from weft.staging.stagers import Stagers, installed

@@ -18,10 +18,11 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from urllib.parse import quote_from_bytes, unquote, urlsplit
 
-from weft.config import FetchSettings, FtpSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed, TooLarge, Unavailable
 from weft.model import FileType
 from weft.ports import Entry, Stager
+from weft.sections.transfer import FetchSettings, FtpSettings
 from weft.staging import halt
 from weft.staging.addresses import Place, check_place, place
 from weft.staging.guard import Resolve, checked_addresses, resolve, trusting_context

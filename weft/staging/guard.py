@@ -29,8 +29,8 @@ import certifi
 import urllib3
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NewConnectionError, SSLError
 
-from weft.config import FetchSettings
 from weft.errors import StagingFailed, TooLarge, Unavailable
+from weft.sections.transfer import FetchSettings
 from weft.staging import halt
 from weft.staging.addresses import Place, check_address, check_place, place
 from weft.staging.urls import shown

@@ -12,10 +12,11 @@ from typing import Any
 
 import fsspec
 
-from weft.config import FsspecSettings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed
 from weft.model import FileType
 from weft.ports import Entry, Stager
+from weft.sections.transfer import FsspecSettings
 from weft.staging.urls import authority, path_of, scheme_of, shown
 
 #: Served by weft's own stagers, or doors to this machine and to addresses that nothing guards.

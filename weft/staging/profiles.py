@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from threading import Lock
 from urllib.parse import unquote, urlsplit
 
-from weft.config import StorageProfile
 from weft.ports import Stager
+from weft.sections.transfer import StorageProfile
 from weft.staging.urls import authority, path_of
 
 Make = Callable[[str, StorageProfile], Stager]

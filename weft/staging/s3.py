@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from weft.config import S3Settings, Settings
+from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed
 from weft.model import FileType
 from weft.ports import Entry, Stager
+from weft.sections.transfer import S3Settings
 from weft.staging.s3_client import Clients
 from weft.staging.urls import authority, path_of, scheme_of, shown
 

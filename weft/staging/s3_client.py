@@ -18,8 +18,8 @@ from botocore import UNSIGNED
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 
-from weft.config import S3Place, S3Settings
 from weft.errors import StagingFailed, Unavailable
+from weft.sections.transfer import S3Place, S3Settings
 from weft.staging.urls import shown
 
 #: S3 error code -> words. https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from botocore.exceptions import ClientError
 
-from weft.config import S3Settings
+from weft.sections.transfer import S3Settings
 from weft.staging.s3 import split
 from weft.staging.s3_client import Clients, code_of
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 
-from weft.config import StorageProfile
 from weft.errors import InvalidRequest
 from weft.plugins import PluginBroken, Plugins
 from weft.ports import Root, Stager
+from weft.sections.transfer import StorageProfile
 from weft.staging import http
 from weft.staging.profiles import Profiles
 from weft.staging.urls import scheme_of, shown

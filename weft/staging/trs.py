@@ -17,9 +17,9 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import orjson
 
-from weft.config import TrsSettings
 from weft.errors import InvalidRequest, StagingFailed, TooLarge
 from weft.paths import Tree, relative_name
+from weft.sections.transfer import TrsSettings
 from weft.staging.checksums import check_bytes
 from weft.staging.guard import GuardedClient
 from weft.staging.urls import shown

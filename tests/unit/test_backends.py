@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from weft import wiring
+from weft import backends, checkup
 from weft.config import Settings
 from weft.errors import InvalidRequest
 
@@ -14,7 +14,7 @@ from weft.errors import InvalidRequest
 def test_the_engines_executor_takes_no_tasks(tmp_path: Path) -> None:
     settings = Settings(data=tmp_path, executor="engine")
     with pytest.raises(InvalidRequest, match="runs workflow engines, no tasks") as caught:
-        wiring.choose_executor(settings)
+        backends.choose_executor(settings)
     assert caught.value.field == "executor"
     assert caught.value.remedy is not None
     offered = caught.value.remedy.removeprefix("one of: ").split(", ")
@@ -23,6 +23,6 @@ def test_the_engines_executor_takes_no_tasks(tmp_path: Path) -> None:
 
 
 def test_check_does_not_offer_it(tmp_path: Path) -> None:
-    lines = list(wiring.describe(Settings(data=tmp_path, executor="engine")))
+    lines = list(checkup.describe(Settings(data=tmp_path, executor="engine")))
     assert not [line for line in lines if "executor engine:" in line]
     assert [line for line in lines if "tasks go to: none (executor engine runs workflow engines, no tasks)" in line]

@@ -1,0 +1,1 @@
+"""The tables of ``weft.toml``, one module for each of its themes. ``weft.config.Settings`` holds them all."""

@@ -111,11 +111,10 @@ class WesApi:
             content_type = request.headers.get("content-type", "")
             fields = read_body(content_type, stream, intake, most_text=self.settings.max_body_bytes)
             run = self._understood(fields, intake.names)
-            self._check_resumption(run, request.principal)
-            self._check_destination(run)
             ruling = self.authority.admit(
                 request.principal, Kind.RUN, lambda: of_run(run), job_id=run_id, request_id=request.id
             )
+            self._check_resumption(run, request.principal, ruling.project)
             intake.seal()
             self.authority.record(ruling.entry)
             new = _new_job(run_id, run, request.principal, now, key, fields.unknown, ruling)
@@ -163,6 +162,7 @@ class WesApi:
         match.engine.validate(replace(run, workflow_engine_parameters=_for_engines(run, elsewhere)))
         if not elsewhere:
             self._check_datasets(run)
+            self._check_destination(run)
         self.feasible.check(Kind.RUN, run_to_json(run))
         return run
 
@@ -179,27 +179,31 @@ class WesApi:
                 message = f"workflow_params: {error.message}"
                 raise Forbidden(message, field="workflow_params", remedy=error.remedy) from error
 
-    def _check_resumption(self, run: Run, principal: Principal) -> None:
-        """Refuse to resume what the caller does not see, what still runs, or what another engine left.
+    def _check_resumption(self, run: Run, principal: Principal, project: str | None) -> None:
+        """Refuse to resume what is not the caller's and of the project, what still runs or what another engine left.
 
         :raises InvalidRequest: says which.
         """
         earlier_id = resumed_run(run.workflow_engine_parameters)
         if earlier_id is None:
             return
+        shown = earlier_id[:100]
+        earlier = self.store.get(earlier_id)
+        if self._takers_of_runs():
+            problem = "runs here go to other sites, where none can be resumed"
+        elif earlier is None or earlier.kind is not Kind.RUN or earlier.owner != principal.name:
+            problem = f"there is no run {shown} of yours"
+        elif earlier.project != project:
+            problem = f"run {shown} is of another project"
+        elif not earlier.state.terminal:
+            problem = f"run {shown} is {earlier.state.value}"
+        elif earlier.run.workflow_engine != run.workflow_engine:
+            problem = f"run {shown} was one of {earlier.run.workflow_engine}"
+        else:
+            return
         field = f"workflow_engine_parameters.{RESUME_FROM}"
-        try:
-            earlier = self.run(principal, earlier_id)
-        except (NotFound, Forbidden) as error:
-            raise InvalidRequest(
-                f"{RESUME_FROM}: {error.message}", field=field, remedy="name a run of yours"
-            ) from error
-        if not earlier.state.terminal:
-            problem = f"{RESUME_FROM}: run {earlier_id[:100]} is {earlier.state.value}"
-            raise InvalidRequest(problem, field=field, remedy="wait until it has ended, or cancel it")
-        if earlier.run.workflow_engine != run.workflow_engine:
-            problem = f"{RESUME_FROM}: run {earlier_id[:100]} was one of {earlier.run.workflow_engine}"
-            raise InvalidRequest(problem, field=field, remedy=f"name a run of {run.workflow_engine}")
+        remedy = f"name an ended run of yours, of the same project and of {run.workflow_engine}"
+        raise InvalidRequest(f"{RESUME_FROM}: {problem}", field=field, remedy=remedy)
 
     def _check_destination(self, run: Run) -> None:
         """Refuse outputs that could never be stored where the run asks for.

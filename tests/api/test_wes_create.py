@@ -377,7 +377,7 @@ def test_only_an_ended_run_of_ones_own_and_of_the_same_engine_is_resumed(site: S
     before = site.kept()
     for earlier, form, words in (
         (running, GOOD, "is QUEUED"),
-        ("none", GOOD, "there is no run none"),
+        ("none", GOOD, "there is no run none of yours"),
         (site.add_foreign_run(), GOOD, "there is no run"),
         (task, GOOD, "there is no run"),
         (ended, GOOD | cwl, "was one of snakemake"),

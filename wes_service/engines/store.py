@@ -65,12 +65,11 @@ def _link(source: str, target: str) -> str:
 
 
 def _task(url: str, folder: Path, place: Place) -> JsonObject:
-    work = str(place.work)
     return {
         "name": "store outputs",
         "tags": place.tags,
         "resources": {"cpu_cores": 1},
-        "inputs": [{"type": "DIRECTORY", "url": place.work.as_uri(), "path": work}],
+        "inputs": [{"type": "DIRECTORY", "url": folder.as_uri(), "path": str(folder)}],
         "outputs": [{"type": "DIRECTORY", "url": url, "path": str(folder)}],
-        "executors": [{"image": place.default_image, "command": ["/bin/sh", "-c", ":"], "workdir": work}],
+        "executors": [{"image": place.default_image, "command": ["/bin/sh", "-c", ":"]}],
     }

@@ -12,7 +12,15 @@ from weft.config import Settings
 from weft.model import JsonObject, Run, Step
 from weft.ports import Capabilities, EngineInfo, EngineParameter
 from wes_service.engines.cwl_parameters import ALLOWED, read_parameters
-from wes_service.engines.launch import HOST_IMAGE, NETWORK, TIME_LIMIT, engine_step, is_inside, read_outcome
+from wes_service.engines.launch import (
+    HOST_IMAGE,
+    NETWORK,
+    TIME_LIMIT,
+    engine_step,
+    is_inside,
+    read_outcome,
+    refuse_apart,
+)
 
 #: The module that the warm host preloads; see ``executors.engine``.
 CHILD = "wes_service.engines.cwl_child"
@@ -25,6 +33,8 @@ class CwlEngine:
 
     version: str
     default_image: str | None = None
+    #: Tasks do not see the run\'s folder.
+    apart: bool = False
     time_limit_parameter: str | None = None
     network_parameter: str | None = None
     python: str = sys.executable
@@ -49,7 +59,11 @@ class CwlEngine:
         read_parameters(run.workflow_engine_parameters)
 
     def step(self, run: Run, work: Path, outcome: Path, tes_url: str, token_file: Path) -> Step:
-        """Write the request beside ``outcome`` and return the command that runs it in ``work``."""
+        """Write the request beside ``outcome`` and return the command that runs it in ``work``.
+
+        :raises InvalidRequest: tasks do not see the run's folder.
+        """
+        refuse_apart("cwltool", self.apart)
         return engine_step(
             CHILD,
             run,
@@ -82,6 +96,7 @@ def create(settings: Settings, capabilities: Capabilities | None = None) -> CwlE
     return CwlEngine(
         version=version,
         default_image=settings.engine.default_image or (HOST_IMAGE if on_host else None),
+        apart=capabilities is not None and not capabilities.shared_filesystem,
         time_limit_parameter=TIME_LIMIT if TIME_LIMIT in understood else None,
         network_parameter=NETWORK if NETWORK in understood else None,
     )

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from weft.errors import InvalidRequest
 from weft.model import JsonObject, Run, Step
 
 #: Where weft's packages are, before anything else of the same name (PyPI has another ``wes_service``).
@@ -60,6 +61,19 @@ def engine_step(
         workdir=str(work),
         env={"PYTHONPATH": PACKAGES},
     )
+
+
+def refuse_apart(engine: str, apart: bool) -> None:
+    """Refuse a run whose tasks would not see its folder, where the engine knows no other way for files.
+
+    :raises InvalidRequest: ``apart``, the executor of tasks shares no file system with weft.
+    """
+    if apart:
+        raise InvalidRequest(
+            f"{engine} needs tasks that see the run's folder, and this executor shares no folder with weft",
+            field="workflow_type",
+            remedy="run Snakemake here, or send the run to a weft whose executor shares a file system",
+        )
 
 
 def read_outcome(outcome: Path) -> Any:

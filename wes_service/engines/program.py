@@ -22,6 +22,8 @@ from wes_service.engines.tes_client import JsonObject, TesClient, TesUnavailable
 
 #: The exit code of an engine that was cancelled.
 CANCELLED = 128 + signal.SIGTERM
+#: How long a signal may go unheard, in seconds.
+HEARING = 0.2
 #: How much of a failed task's stderr is shown.
 TAIL = 4000
 
@@ -70,6 +72,17 @@ def interrupt(signal_number: int, frame: types.FrameType | None) -> None:
     """Handle the first SIGTERM; the next ones find the end already under way."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Cancelled
+
+
+def hear_the_end() -> None:
+    """Let SIGTERM raise ``Cancelled`` in the main thread, also where it comes just before that begins to wait.
+
+    Python calls a handler between two of its own steps: a signal that arrives right before a wait is heard when the
+    wait ends. So a timer interrupts every wait for a moment.
+    """
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGALRM, lambda *_: None)
+    signal.setitimer(signal.ITIMER_REAL, HEARING, HEARING)
 
 
 def read_options(program: str, argv: Sequence[str]) -> argparse.Namespace:

@@ -53,7 +53,7 @@ from wes_service.engines.program import (
     Rehearsal,
     Tes,
     find_workflow,
-    interrupt,
+    hear_the_end,
     made,
     read_options,
     tes_client,
@@ -77,7 +77,7 @@ class Request:
 def main(argv: Sequence[str]) -> int:
     """Run a workflow as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("snakemake_child", argv)
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_the_end()
     sys.argv = ["snakemake", "--snakefile", "…", "--executor", "weft"]
     files: list[str] = []
     try:

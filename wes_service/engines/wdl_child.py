@@ -45,7 +45,7 @@ from wes_service.engines.program import (
     Rehearsal,
     find_workflow,
     fresh,
-    interrupt,
+    hear_the_end,
     made,
     place_of,
     read_options,
@@ -78,7 +78,7 @@ class Request:
 def main(argv: Sequence[str]) -> int:
     """Run a document as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("wdl_child", argv)
-    signal.signal(signal.SIGTERM, interrupt)
+    hear_the_end()
     outcome: JsonObject = {}
     try:
         request = read_request(json.loads(options.request.read_bytes()))

@@ -20,6 +20,7 @@ Load = Callable[[], Stager]
 
 #: Not asked at all where the settings give it no scheme.
 _FSSPEC = "fsspec"
+_DATASET = "dataset"
 
 
 def installed(settings: Any) -> Stagers:
@@ -29,7 +30,8 @@ def installed(settings: Any) -> Stagers:
     def loader(name: str) -> Load:
         return lambda: plugins.load(name)(settings)
 
-    wanted = (name for name in plugins.names if name != _FSSPEC or settings.fsspec.schemes)
+    asked_for = {_FSSPEC: settings.fsspec.schemes, _DATASET: settings.datasets}
+    wanted = (name for name in plugins.names if asked_for.get(name, True))
 
     def of_profile(_name: str, profile: StorageProfile) -> Stager:
         if profile.bearer is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import uuid
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from weft.errors import InvalidRequest, StagingFailed, Unavailable
 from weft.folders import AttemptFolder, host_path
 from weft.model import FileType, Input, Output, Step, Task
 from weft.sections.transfer import S3Place, S3Settings
+from weft.staging import halt
 from weft.staging.collect import collect
 from weft.staging.s3 import S3Stager, create
 from weft.staging.stagers import Stagers
@@ -195,6 +197,20 @@ def test_large_objects_travel_in_parts_on_a_server_with_real_disks(rclone, tmp_p
     assert (folder / "bucket-one/deep/large").read_bytes() == body
     stager.download("s3://bucket-one/deep/large", tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == body
+
+
+def test_a_transfer_that_nobody_wants_any_more_ends(rclone, tmp_path: Path) -> None:
+    settings, folder = rclone
+    (folder / "bucket-one").mkdir(exist_ok=True)
+    (folder / "bucket-one/unwanted").write_bytes(bytes(24 << 20))
+    cancelled = threading.Event()
+    cancelled.set()
+    with halt.heeding(cancelled), pytest.raises(halt.Halted):
+        S3Stager(settings).download("s3://bucket-one/unwanted", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with halt.heeding(cancelled), pytest.raises(halt.Halted):
+        S3Stager(settings).upload(folder / "bucket-one/unwanted", "s3://bucket-one/stored")
+    assert not (folder / "bucket-one/stored").exists()
 
 
 def test_wrong_keys_are_called_wrong(rclone, tmp_path: Path) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from weft.config import Settings
 from weft.errors import InvalidRequest, StagingFailed
 from weft.model import FileType
 from weft.ports import Entry, Stager
 from weft.sections.transfer import S3Settings
+from weft.staging import halt
 from weft.staging.s3_client import Clients
 from weft.staging.urls import authority, path_of, scheme_of, shown
 
+#: How long a cancel may wait for a look, in seconds.
+_LONGEST_PAUSE = 0.1
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
 
 
@@ -42,7 +46,7 @@ class S3Stager(Stager):
         try:
             client = self._clients.of(bucket)
             with client.said(url, bucket):
-                client.transfers.download(bucket, key, str(part), extra_args=client.reading).result()
+                _finish(client.transfers.download(bucket, key, str(part), extra_args=client.reading))
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -71,7 +75,7 @@ class S3Stager(Stager):
             raise StagingFailed(f"{shown(url)!r}: the name is not UTF-8, which S3 cannot hold") from error
         client = self._clients.of(bucket)
         with client.said(url, bucket):
-            client.transfers.upload(str(source), bucket, key, extra_args=client.writing).result()
+            _finish(client.transfers.upload(str(source), bucket, key, extra_args=client.writing))
 
     def kind(self, url: str) -> FileType | None:
         """Ask for the object, then for anything below it."""
@@ -103,3 +107,16 @@ def split(url: str, *, object_wanted: bool = False) -> tuple[str, str]:
     if object_wanted and (not key or key.endswith("/")):
         raise InvalidRequest(f"{shown(url)!r} names no object", field="url", remedy="s3://BUCKET/KEY")
     return bucket, key
+
+
+def _finish(transfer: Any) -> None:
+    """Wait for the end of a transfer, or end it where the job does not want it any more (``halt``)."""
+    pause = 0.001
+    try:
+        while not transfer.done():
+            halt.pause(pause)
+            pause = min(_LONGEST_PAUSE, 2 * pause)
+    except halt.Halted:
+        transfer.cancel()
+        raise
+    transfer.result()

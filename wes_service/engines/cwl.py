@@ -10,12 +10,13 @@ from typing import Any
 
 from weft.config import Settings
 from weft.model import JsonObject, Run, Step
-from weft.ports import Capabilities, EngineInfo, EngineParameter
+from weft.ports import Capabilities, EngineInfo
 from wes_service.engines.cwl_parameters import ALLOWED, read_parameters
 from wes_service.engines.launch import (
     HOST_IMAGE,
     NETWORK,
     TIME_LIMIT,
+    defaults,
     engine_step,
     is_inside,
     read_outcome,
@@ -47,11 +48,7 @@ class CwlEngine:
             version=self.version,
             workflow_types={"CWL": ("v1.0", "v1.1", "v1.2")},
             aliases={"cwl": "CWL"},
-            parameters=tuple(
-                EngineParameter(name=known.name, type=known.type, default_value=known.default)
-                for known in ALLOWED.values()
-                if known.default
-            ),
+            parameters=defaults(ALLOWED),
         )
 
     def validate(self, run: Run) -> None:

@@ -13,6 +13,7 @@ Exit code 0 when the process succeeded, 143 after SIGTERM, else another one.
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import logging
@@ -22,7 +23,6 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,6 @@ from cwltool.resolver import resolve_local
 from schema_salad.exceptions import ValidationException
 from schema_salad.fetcher import DefaultFetcher
 
-from weft.errors import InvalidRequest
 from wes_service.engines.cwl_parameters import WITHOUT_EFFECT, command_line, read_parameters
 from wes_service.engines.cwl_reuse import Finished
 from wes_service.engines.cwl_task import locations, remote_locations, with_fetched, with_relative_paths
@@ -43,17 +42,18 @@ from wes_service.engines.fetch import fetch, is_remote
 from wes_service.engines.imports import Imports
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
-    CANCELLED,
     BadRequest,
-    Cancelled,
     Place,
     Rehearsal,
+    Request,
+    exit_code_of,
     find_workflow,
     fresh,
     hear_the_end,
     made,
     place_of,
     read_options,
+    read_request,
     write_outcome,
 )
 from wes_service.engines.store import check_store, store
@@ -65,15 +65,6 @@ JOBS = "jobs"
 OUTPUTS = "results"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the run asks for."""
-
-    workflow_url: str
-    job: JsonObject = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run a document as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("cwl_child", argv)
@@ -81,30 +72,19 @@ def main(argv: Sequence[str]) -> int:
     sys.argv = ["cwltool"]
     outcome: JsonObject = {}
     try:
-        request = read_request(json.loads(options.request.read_bytes()))
-        place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
-        check_store(target, place)
-        code = run(request, place, outcome)
-        if code == 0:
-            store(target, locations(outcome), place)
-        return code
-    except (BadRequest, InvalidRequest) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Cancelled:
-        print("Cancelled.", file=sys.stderr)
-        return CANCELLED
+        return exit_code_of(partial(_run_and_store, options, outcome))
     finally:
         write_outcome(options.outcome, outcome)
 
 
-def read_request(document: Mapping[str, Any]) -> Request:
-    """Read ``REQUEST.json``; raises ``InvalidRequest`` for an engine parameter that is not allowed."""
-    return Request(
-        workflow_url=document["workflow_url"],
-        job=document.get("workflow_params") or {},
-        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
-    )
+def _run_and_store(options: argparse.Namespace, outcome: JsonObject) -> int:
+    request = read_request(options.request, read_parameters)
+    place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
+    check_store(target, place)
+    code = run(request, place, outcome)
+    if code == 0:
+        store(target, locations(outcome), place)
+    return code
 
 
 def run(request: Request, place: Place, outcome: JsonObject) -> int:
@@ -114,8 +94,8 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
     for name in sorted(WITHOUT_EFFECT & set(request.parameters)):
         print(f"engine parameter {name} has no effect: weft decides where files and tasks go", file=sys.stderr)
     scratch = made(place.work / SCRATCH)
-    fetched = fetch(remote_locations(request.job), place, scratch / "fetched")
-    job = with_fetched(request.job, {url: path.as_uri() for url, path in fetched.items()})
+    fetched = fetch(remote_locations(request.params), place, scratch / "fetched")
+    job = with_fetched(request.params, {url: path.as_uri() for url, path in fetched.items()})
     printed = io.StringIO()
     code = _cwltool(f"{workflow}#{fragment}" if fragment else str(workflow), job, request.parameters, place, printed)
     if printed.getvalue().strip():
@@ -243,7 +223,7 @@ def _rehearse(work: Path, version: str) -> int:
 
     place = Place(client=Rehearsal(act), run_id="prime", work=work, default_image="none")
     job = {"file": {"class": "File", "path": "file"}}
-    return run(Request(workflow_url=f"{version}.cwl", job=job), place, {})
+    return run(Request(workflow_url=f"{version}.cwl", params=job), place, {})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from typing import Any
 
 from weft.errors import InvalidRequest
 from weft.model import JsonObject, Run, Step
+from weft.ports import EngineParameter
+from wes_service.engines.parameters import Parameter
 
 #: Where weft's packages are, before anything else of the same name (PyPI has another ``wes_service``).
 PACKAGES = str(Path(__file__).resolve().parents[2])
@@ -61,6 +63,12 @@ def engine_step(
         workdir=str(work),
         env={"PYTHONPATH": PACKAGES},
     )
+
+
+def defaults(allowed: Mapping[str, Parameter]) -> tuple[EngineParameter, ...]:
+    """Return what service-info says of the parameters that have a default of their own."""
+    known = (parameter for parameter in allowed.values() if parameter.default)
+    return tuple(EngineParameter(name=one.name, type=one.type, default_value=one.default) for one in known)
 
 
 def refuse_apart(engine: str, apart: bool) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from weft.config import Settings
 from weft.model import JsonObject, Run, Step
-from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, read_files, refuse_apart
+from weft.ports import Capabilities, EngineInfo
+from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, defaults, engine_step, read_files, refuse_apart
 from wes_service.engines.nextflow_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -42,11 +42,7 @@ class NextflowEngine:
             version=self.version,
             workflow_types={"NFL": ("DSL2", self.version)},
             aliases={"nfl": "NFL", "nextflow": "NFL"},
-            parameters=tuple(
-                EngineParameter(name=known.name, type=known.type, default_value=known.default)
-                for known in ALLOWED.values()
-                if known.default
-            ),
+            parameters=defaults(ALLOWED),
         )
 
     def validate(self, run: Run) -> None:

@@ -13,6 +13,7 @@ files. Exit code 0 when the workflow succeeded, 143 after SIGTERM, else Nextflow
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
@@ -20,31 +21,31 @@ import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from weft.errors import InvalidRequest
 from wes_service.engines.nextflow_parameters import WITHOUT_EFFECT, read_parameters
 from wes_service.engines.nextflow_queue import Commands, Queue
 from wes_service.engines.nextflow_task import CONFIG
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
-    CANCELLED,
-    BadRequest,
     Cancelled,
     Place,
+    Request,
+    exit_code_of,
     find_workflow,
     hear_the_end,
     made,
     options_parser,
     place_of,
+    read_request,
     write_outcome,
 )
 from wes_service.engines.store import check_store, store
-from wes_service.engines.tes_client import JsonObject
 
 #: Below the run's folder: Nextflow's cache and log, and the folders of its tasks. Hidden names are not listed by WES.
 SCRATCH = ".nextflow"
@@ -58,15 +59,6 @@ JAVA_OPTIONS = (
     "-Xms64m -Xmx1g -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "
     "-XX:CompressedClassSpaceSize=256m -XX:ReservedCodeCacheSize=128m"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the run asks for."""
-
-    workflow_url: str
-    params: JsonObject = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,36 +100,26 @@ def main(argv: Sequence[str]) -> int:
     hear_the_end()
     work = Path.cwd()
     before = set(_files(work))
+
+    def published() -> list[str]:
+        found = sorted(set(_files(work)) - before)
+        keep(work, found)
+        return found
+
     try:
-        request = read_request(json.loads(options.request.read_bytes()))
-        place = place_of(options, request.parameters.get("jobs"))
-        target = request.parameters.get(OUTPUT_URL)
-        check_store(target, place)
-        code = run(request, place, Installation(program=options.program, home=options.home))
-        if code == 0:
-            published = sorted(set(_files(work)) - before)
-            keep(work, published)
-            store(target, published, place)
-        return code
-    except (BadRequest, InvalidRequest) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Cancelled:
-        print("Cancelled.", file=sys.stderr)
-        return CANCELLED
+        return exit_code_of(partial(_run_and_store, options, published))
     finally:
-        published = sorted(set(_files(work)) - before)
-        keep(work, published)
-        write_outcome(options.outcome, {"files": published})
+        write_outcome(options.outcome, {"files": published()})
 
 
-def read_request(document: Mapping[str, Any]) -> Request:
-    """Read ``REQUEST.json``; raises ``InvalidRequest`` for an engine parameter that is not allowed."""
-    return Request(
-        workflow_url=document["workflow_url"],
-        params=document.get("workflow_params") or {},
-        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
-    )
+def _run_and_store(options: argparse.Namespace, published: Callable[[], list[str]]) -> int:
+    request = read_request(options.request, read_parameters)
+    place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
+    check_store(target, place)
+    code = run(request, place, Installation(program=options.program, home=options.home))
+    if code == 0:
+        store(target, published(), place)
+    return code
 
 
 def run(request: Request, place: Place, installation: Installation) -> int:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+from weft.errors import InvalidRequest
 from wes_service.engines.task_watch import PATIENCE, Lister
 from wes_service.engines.tes_client import JsonObject, TesClient, TesUnavailable
 
@@ -66,6 +67,42 @@ class Place:
     def tags(self) -> dict[str, str]:
         """What marks the tasks of this run."""
         return {"run": self.run_id}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a run asks for."""
+
+    workflow_url: str
+    #: ``workflow_params``, which each language calls by another name.
+    params: JsonObject = field(default_factory=dict)
+    #: The engine's parameters by their one name, with their values read.
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read_request(path: Path, read_parameters: Callable[[Mapping[str, Any]], dict[str, Any]]) -> Request:
+    """Read what ``wes_service.engines.launch.engine_step`` wrote.
+
+    :raises InvalidRequest: an engine parameter that is not allowed.
+    """
+    document = json.loads(path.read_bytes())
+    return Request(
+        workflow_url=document["workflow_url"],
+        params=document.get("workflow_params") or {},
+        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
+    )
+
+
+def exit_code_of(engine: Callable[[], int]) -> int:
+    """Run an engine and return its exit code; where it cannot even begin, or is cancelled, say so on stderr."""
+    try:
+        return engine()
+    except (BadRequest, InvalidRequest) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Cancelled:
+        print("Cancelled.", file=sys.stderr)
+        return CANCELLED
 
 
 def interrupt(signal_number: int, frame: types.FrameType | None) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from weft.config import Settings
 from weft.errors import InvalidRequest
 from weft.model import JsonObject, Run, Step
-from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, engine_step, read_files
+from weft.ports import Capabilities, EngineInfo
+from wes_service.engines.launch import HOST_IMAGE, TIME_LIMIT, defaults, engine_step, read_files
 from wes_service.engines.snakemake_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -38,11 +38,7 @@ class SnakemakeEngine:
             version=self.version,
             workflow_types={"SMK": ("1.0", *_versions(self.version))},
             aliases={"smk": "SMK", "snakemake": "SMK"},
-            parameters=tuple(
-                EngineParameter(name=known.name, type=known.type, default_value=known.default)
-                for known in ALLOWED.values()
-                if known.default
-            ),
+            parameters=defaults(ALLOWED),
         )
 
     def validate(self, run: Run) -> None:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,19 +43,20 @@ from snakemake.settings.types import (
 )
 from snakemake.workflow import Workflow
 
-from weft.errors import InvalidRequest
 from wes_service.engines import snakemake_tes
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
-    BadRequest,
     Cancelled,
     Rehearsal,
+    Request,
     Tes,
+    exit_code_of,
     find_workflow,
     hear_the_end,
     made,
     read_options,
+    read_request,
     tes_client,
     write_outcome,
 )
@@ -65,15 +66,6 @@ from wes_service.engines.store import check_store, store
 from wes_service.engines.tes_client import JsonObject
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the run asks for."""
-
-    workflow_url: str
-    config: JsonObject = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run a workflow as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("snakemake_child", argv)
@@ -81,30 +73,19 @@ def main(argv: Sequence[str]) -> int:
     sys.argv = ["snakemake", "--snakefile", "…", "--executor", "weft"]
     files: list[str] = []
     try:
-        request = read_request(json.loads(options.request.read_bytes()))
-        place, target = _place(options, request), request.parameters.get(OUTPUT_URL)
-        check_store(target, place)
-        code = run(request, place, files)
-        if code == 0:
-            store(target, files, place)
-        return code
-    except (BadRequest, InvalidRequest) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Cancelled:
-        print("Cancelled.", file=sys.stderr)
-        return CANCELLED
+        return exit_code_of(partial(_run_and_store, options, files))
     finally:
         write_outcome(options.outcome, {"files": sorted(files)})
 
 
-def read_request(document: Mapping[str, Any]) -> Request:
-    """Read ``REQUEST.json``; raises ``InvalidRequest`` for an engine parameter that is not allowed."""
-    return Request(
-        workflow_url=document["workflow_url"],
-        config=document.get("workflow_params") or {},
-        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
-    )
+def _run_and_store(options: argparse.Namespace, files: list[str]) -> int:
+    request = read_request(options.request, read_parameters)
+    place, target = _place(options, request), request.parameters.get(OUTPUT_URL)
+    check_store(target, place)
+    code = run(request, place, files)
+    if code == 0:
+        store(target, files, place)
+    return code
 
 
 def _place(options: argparse.Namespace, request: Request) -> SnakemakePlace:
@@ -165,7 +146,7 @@ def _print_problem(api: Any, error: Exception) -> None:
 
 def _open(api: Any, snakefile: Path, request: Request, place: SnakemakePlace) -> Any:
     parameters = request.parameters
-    configfiles = [*map(Path, parameters.get("configfiles", ())), *_params_file(request.config, place.work)]
+    configfiles = [*map(Path, parameters.get("configfiles", ())), *_params_file(request.params, place.work)]
     return api.workflow(
         snakefile=snakefile,
         resource_settings=resource_settings(parameters),

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from weft.config import Settings
 from weft.model import JsonObject, Run, Step
-from weft.ports import Capabilities, EngineInfo, EngineParameter
-from wes_service.engines.launch import HOST_IMAGE, NETWORK, engine_step, read_outcome, refuse_apart
+from weft.ports import Capabilities, EngineInfo
+from wes_service.engines.launch import HOST_IMAGE, NETWORK, defaults, engine_step, read_outcome, refuse_apart
 from wes_service.engines.wdl_parameters import ALLOWED, read_parameters
 
 #: The module that the warm host preloads; see ``executors.engine``.
@@ -36,11 +36,7 @@ class WdlEngine:
             version=self.version,
             workflow_types={"WDL": ("1.0", "1.1", "draft-2")},
             aliases={"wdl": "WDL"},
-            parameters=tuple(
-                EngineParameter(name=known.name, type=known.type, default_value=known.default)
-                for known in ALLOWED.values()
-                if known.default
-            ),
+            parameters=defaults(ALLOWED),
         )
 
     def validate(self, run: Run) -> None:

@@ -13,7 +13,7 @@ the workflow succeeded, 143 after SIGTERM, else 1.
 
 from __future__ import annotations
 
-import json
+import argparse
 import logging
 import os
 import shutil
@@ -23,7 +23,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,23 +32,23 @@ from WDL import Error, Value
 from WDL.CLI import print_error, runner_exe, validate_input_path
 from WDL.runtime import config as wdl_config
 
-from weft.errors import InvalidRequest
 from wes_service.engines.fetch import fetch, is_remote
 from wes_service.engines.imports import Imports
 from wes_service.engines.launch import is_inside
 from wes_service.engines.parameters import OUTPUT_URL
 from wes_service.engines.program import (
     CANCELLED,
-    BadRequest,
-    Cancelled,
     Place,
     Rehearsal,
+    Request,
+    exit_code_of,
     find_workflow,
     fresh,
-    hear_the_end,
+    interrupt,
     made,
     place_of,
     read_options,
+    read_request,
     write_outcome,
 )
 from wes_service.engines.store import check_store, store
@@ -66,45 +66,25 @@ TASKS = 64
 _DOCUMENT_ERRORS = (Error.SyntaxError, Error.ImportError, Error.ValidationError, Error.MultipleValidationErrors)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What the run asks for."""
-
-    workflow_url: str
-    inputs: JsonObject = field(default_factory=dict)
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-
-
 def main(argv: Sequence[str]) -> int:
     """Run a document as ``argv`` (without the program's name) says; return its exit code."""
     options = read_options("wdl_child", argv)
-    hear_the_end()
+    signal.signal(signal.SIGTERM, interrupt)  # miniwdl, which ends at a timer's signal too, looks up often enough
     outcome: JsonObject = {}
     try:
-        request = read_request(json.loads(options.request.read_bytes()))
-        place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
-        check_store(target, place)
-        code = run(request, place, outcome)
-        if code == 0:
-            store(target, _files(outcome, place.work), place)
-        return code
-    except (BadRequest, InvalidRequest) as error:
-        print(error, file=sys.stderr)
-        return 1
-    except Cancelled:
-        print("Cancelled.", file=sys.stderr)
-        return CANCELLED
+        return exit_code_of(partial(_run_and_store, options, outcome))
     finally:
         write_outcome(options.outcome, outcome)
 
 
-def read_request(document: Mapping[str, Any]) -> Request:
-    """Read ``REQUEST.json``; raises ``InvalidRequest`` for an engine parameter that is not allowed."""
-    return Request(
-        workflow_url=document["workflow_url"],
-        inputs=document.get("workflow_params") or {},
-        parameters=read_parameters(document.get("workflow_engine_parameters") or {}),
-    )
+def _run_and_store(options: argparse.Namespace, outcome: JsonObject) -> int:
+    request = read_request(options.request, read_parameters)
+    place, target = place_of(options, request.parameters.get("jobs")), request.parameters.get(OUTPUT_URL)
+    check_store(target, place)
+    code = run(request, place, outcome)
+    if code == 0:
+        store(target, _files(outcome, place.work), place)
+    return code
 
 
 def run(request: Request, place: Place, outcome: JsonObject) -> int:
@@ -120,7 +100,7 @@ def run(request: Request, place: Place, outcome: JsonObject) -> int:
     with _logging(logging.INFO if request.parameters.get("verbose") else logging.WARNING):
         try:
             executable = _load(workflow, request.parameters, Imports(place, scratch / "imports"))
-            inputs = _inputs(executable, request.inputs, place, scratch)
+            inputs = _inputs(executable, request.params, place, scratch)
         except _DOCUMENT_ERRORS as error:
             print_error(error)
             return 1
@@ -299,7 +279,7 @@ def _rehearse(work: Path, version: str) -> int:
                 (folder / name).touch()
 
     place = Place(client=Rehearsal(act), run_id="prime", work=work, default_image="none")
-    return run(Request(workflow_url=f"{version}.wdl", inputs={"file": "file"}), place, {})
+    return run(Request(workflow_url=f"{version}.wdl", params={"file": "file"}), place, {})
 
 
 if __name__ == "__main__":

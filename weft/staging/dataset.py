@@ -28,12 +28,16 @@ def create(settings: Settings) -> Stager:
 class DatasetStager(Stager):
     """Reads files of datasets."""
 
-    schemes = frozenset({SCHEME})
-
     def __init__(self, datasets: Mapping[str, Path], *, closed: Path) -> None:
         """Keep the folders; what lies in ``closed`` is refused even there."""
+        self._schemes = frozenset({SCHEME} if datasets else ())
         self._folders = dict(datasets)
         self._files = {name: FileStager([Root(folder)], closed=closed) for name, folder in datasets.items()}
+
+    @property
+    def schemes(self) -> frozenset[str]:
+        """The one, where there are datasets: a site without any does not offer it, and says so of each."""
+        return self._schemes
 
     def check(self, url: str, *, writing: bool) -> None:
         """Refuse a dataset that is not here, and every write."""

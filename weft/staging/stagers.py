@@ -20,7 +20,6 @@ Load = Callable[[], Stager]
 
 #: Not asked at all where the settings give it no scheme.
 _FSSPEC = "fsspec"
-_DATASET = "dataset"
 
 
 def installed(settings: Any) -> Stagers:
@@ -30,8 +29,7 @@ def installed(settings: Any) -> Stagers:
     def loader(name: str) -> Load:
         return lambda: plugins.load(name)(settings)
 
-    asked_for = {_FSSPEC: settings.fsspec.schemes, _DATASET: settings.datasets}
-    wanted = (name for name in plugins.names if asked_for.get(name, True))
+    wanted = (name for name in plugins.names if name != _FSSPEC or settings.fsspec.schemes)
 
     def of_profile(_name: str, profile: StorageProfile) -> Stager:
         if profile.bearer is not None:

@@ -117,6 +117,11 @@ def read_public_key(file: Path) -> Ed25519PublicKey:
     """
     try:
         key = load_pem_public_key(file.read_bytes())
+    except FileNotFoundError:
+        raise InvalidRequest(
+            f"there is no audit record here: {file} is missing",
+            remedy="name the data folder of the server with --data, or its settings file with WEFT_CONFIG",
+        ) from None
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{file} holds no public key: {error}") from error
     if not isinstance(key, Ed25519PublicKey):

@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 from executors import slurm_files, slurm_options
+from executors.keylocks import KeyLocks
 from executors.slurm_client import Partition, Queue, SlurmClient, Snapshot
 from executors.slurm_evidence import UNSEEN, Evidence, by_files, by_slurm
 from executors.slurm_files import JobFiles, Notes
@@ -55,7 +55,7 @@ class SlurmExecutor:
         self._folders = Folders(settings.data)
         self._planner = NodePlanner(settings)
         self._queue = Queue(ask=lambda: client.jobs(self._account.name), beat_seconds=settings.beat_seconds)
-        self._keys = _Locks()
+        self._keys = KeyLocks()
         self._files: dict[str, JobFiles] = {}
         #: Native id -> when Slurm was first heard to say that the job ended, while its exit file is not there.
         self._overdue_since: dict[str, float] = {}
@@ -347,28 +347,6 @@ class SlurmExecutor:
         if key not in self._files:
             self._files[key] = JobFiles(self._folders.attempt(job, int(attempt)).root)
         return self._files[key]
-
-
-class _Locks:
-    """A lock for each key that is being submitted."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._held: dict[str, tuple[threading.Lock, int]] = {}
-
-    @contextmanager
-    def held(self, key: str) -> Iterator[None]:
-        with self._lock:
-            lock, users = self._held.get(key, (threading.Lock(), 0))
-            self._held[key] = (lock, users + 1)
-        try:
-            with lock:
-                yield
-        finally:
-            with self._lock:
-                lock, users = self._held.pop(key)
-                if users > 1:
-                    self._held[key] = (lock, users - 1)
 
 
 def _handle(job_id: str, key: str) -> Handle:
